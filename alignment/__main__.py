@@ -1,0 +1,135 @@
+"""`python -m alignment`: compare a Paddle model with its torch reference, step by step.
+
+examples:
+  python -m alignment                                    FactSeg on sample scenes, all steps
+  python -m alignment --image I.png --mask M.png --crop 256
+  python -m alignment --pair my_pair.py:make_pair --steps forward backward
+  python -m alignment --side torch --out record          where Paddle is not installed
+  python -m alignment --torch-records record             where torch is not installed
+
+exit status: 0 aligned (or recorded), 1 misaligned, 2 could not run
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from alignment.pair import STEPS, AlignmentError
+from alignment.pairs.loading import Request, load_pair
+from alignment.records import load_reference, save_reference
+from alignment.run import align, chosen_steps, run_paddle_alone, run_torch
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def main(argv: Sequence[str] | None = None, *, default_out: str = "output/alignment") -> int:
+    """Run the command line; see the module's docstring.
+
+    Args:
+        argv: arguments, those of the process where None.
+        default_out: folder for the report, relative to the repository.
+
+    Returns:
+        The exit status.
+    """
+    args = _parse(argv, default_out)
+    _quieten_frameworks()
+    try:
+        with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():
+            passed, text = _run(args)
+    except (AlignmentError, OSError) as error:
+        sentence = " ".join(str(error).split())
+        print(f"alignment could not run: {sentence}", file=sys.stderr)
+        return 2
+    print(text)
+    return 0 if passed else 1
+
+
+def _run(args: argparse.Namespace) -> tuple[bool, str]:
+    """The verdict and what to print."""
+    pair = load_pair(
+        Request(
+            pair=args.pair,
+            seed=args.seed,
+            image=args.image,
+            mask=args.mask,
+            crop=args.crop,
+            torch_weights=args.torch_weights,
+            paddle_weights=args.paddle_weights,
+        )
+    )
+    steps = chosen_steps(pair, args.steps)
+    if args.side == "torch":
+        reference = run_torch(pair, steps, device=args.device, progress=_tell)
+        save_reference(reference, args.out)
+        return True, _recorded(args, pair.name, steps)
+    if args.side == "paddle" and not args.torch_records:
+        run_paddle_alone(pair, steps, args.out, device=args.device)
+        return True, _recorded(args, pair.name, steps)
+    reference = load_reference(args.torch_records) if args.torch_records else None
+    report = align(
+        pair, steps, device=args.device, out=args.out, reference=reference, progress=_tell
+    )
+    text = json.dumps(report.as_dict()) if args.json else f"{report}\nreport: {args.out}"
+    return report.passed, text
+
+
+def _recorded(args: argparse.Namespace, pair: str, steps: Sequence[str]) -> str:
+    if args.json:
+        return json.dumps(
+            {"recorded": args.side, "pair": pair, "steps": list(steps), "out": str(args.out)}
+        )
+    return f"recorded the {args.side} side of {pair} in {args.out}: {', '.join(steps)}"
+
+
+def _parse(argv: Sequence[str] | None, default_out: str) -> argparse.Namespace:
+    description, _, epilog = __doc__.partition("\n\n")
+    parser = argparse.ArgumentParser(
+        prog="python -m alignment",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        "--pair", default="factseg", help="factseg, or FILE.py:FUNCTION with FUNCTION(seed) -> Pair"
+    )
+    add("--steps", nargs="+", metavar="STEP", help=f"of {', '.join(STEPS)}; all by default")
+    add("--seed", type=int, default=0, help="of weights and inputs")
+    add("--device", choices=("cpu", "gpu"), default="cpu")
+    add("--image", type=Path, help="image file (factseg)")
+    add("--mask", type=Path, help="its mask, colours or indices (factseg)")
+    add(
+        "--crop", type=int, metavar="N", help="side of the square input, a multiple of 32 (factseg)"
+    )
+    add("--torch-weights", type=Path, metavar="X", help=".pth file for the torch model")
+    add("--paddle-weights", type=Path, metavar="Y", help=".pdparams file for the Paddle model")
+    add("--out", type=Path, default=REPOSITORY / default_out, help="folder for the report")
+    add("--side", choices=("both", "torch", "paddle"), default="both", help="record one side alone")
+    add("--torch-records", type=Path, metavar="DIR", help="compare with a recorded torch side")
+    add("--json", action="store_true", help="print report.json's object and nothing else")
+    args = parser.parse_args(argv)
+    if args.torch_records and args.side == "torch":
+        parser.error("--torch-records replaces the torch side; leave out --side torch")
+    return args
+
+
+def _tell(message: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{message} …", end="\r", file=sys.stderr, flush=True)
+
+
+def _quieten_frameworks() -> None:
+    os.environ.setdefault("GLOG_minloglevel", "3")
+    warnings.filterwarnings("ignore", module=r"(paddle|torch|paddleseg)\b.*")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

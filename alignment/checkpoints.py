@@ -1,0 +1,114 @@
+"""Reading a checkpoint of either framework: its tensors by bare name, and what stands around them.
+
+Published files come as bare state dicts or inside `{'model': …}` beside optimizer state and
+counters, with or without DataParallel's `module.` before each name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from alignment.torch_files import load_torch_file
+from alignment.weights import array_of_torch
+from factseg_paddle.io import CheckpointError, load_plain
+
+Side = Literal["torch", "paddle"]
+
+PREFIX = "module."  # what torch's DataParallel puts before each name
+
+_WRAPPERS = ("model", "state_dict")
+_TORCH_DTYPES = ("float16", "bfloat16", "float32", "float64", "int64")
+
+
+@dataclass(frozen=True)
+class Form:
+    """What stands around the tensors: `{wrapper: {prefix + name: tensor}, **others}`.
+
+    Attributes:
+        wrapper: The key that holds the state dict; None for a bare one.
+        prefix: "module." or "".
+        others: Plain values beside the state dict, such as `global_step`.
+        dropped: Names of entries beside the state dict that are not carried over.
+    """
+
+    wrapper: str | None = None
+    prefix: str = ""
+    others: Mapping[str, object] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file's tensors as arrays by bare name, in the file's order; bfloat16 as uint16 bits."""
+
+    path: Path
+    side: Side
+    state: Mapping[str, np.ndarray]
+    form: Form
+
+
+def read_checkpoint(path: Path, side: Side) -> Checkpoint:
+    """Read a `.pth` ("torch") or `.pdparams` ("paddle") file without running code from it.
+
+    Raises:
+        CheckpointError: The file is damaged or holds no state dict; the message is one sentence.
+        OSError: It can't be opened.
+    """
+    content = load_torch_file(path) if side == "torch" else load_plain(path)
+    if not isinstance(content, dict):
+        kind = type(content).__name__
+        raise CheckpointError(f"{path} holds a {kind}, not a dictionary of tensors")
+    wrapper = next((key for key in _WRAPPERS if isinstance(content.get(key), dict)), None)
+    entries = content[wrapper] if wrapper else content
+    arrays = {name: _array(path, name, value) for name, value in entries.items()}
+    prefixed = sum(name.startswith(PREFIX) for name in arrays)
+    prefix = PREFIX if prefixed > len(arrays) / 2 else ""
+    state = {name.removeprefix(prefix): array for name, array in arrays.items()}
+    if len(state) < len(arrays):
+        double = next(name for name in state if name in arrays and prefix + name in arrays)
+        raise CheckpointError(f"{path} holds both {double} and {prefix}{double}")
+    beside = {key: value for key, value in content.items() if wrapper and key != wrapper}
+    others = {
+        key: _plain_value(value)
+        for key, value in beside.items()
+        if isinstance(key, str) and _is_plain(value)
+    }
+    dropped = tuple(str(key) for key in beside if key not in others)
+    return Checkpoint(path, side, state, Form(wrapper, prefix, others, dropped))
+
+
+def dtype_name(array: np.ndarray) -> str:
+    """The dtype that an array stands for: uint16 carries bfloat16."""
+    return "bfloat16" if array.dtype == np.uint16 else str(array.dtype)
+
+
+def _array(path: Path, name: object, value: object) -> np.ndarray:
+    import torch
+
+    if isinstance(name, str) and isinstance(value, np.ndarray):
+        return value
+    if not isinstance(name, str):
+        raise CheckpointError(f"{path} is no state dict: entry {name!r} is not named by a text")
+    if not isinstance(value, torch.Tensor):
+        kind = type(value).__name__
+        raise CheckpointError(f"{path} is no state dict: entry {name!r} is a {kind}, not a tensor")
+    kind = str(value.dtype).removeprefix("torch.")
+    if value.layout != torch.strided or value.is_meta or kind not in _TORCH_DTYPES:
+        raise CheckpointError(
+            f"{path}: {name} is a {kind} tensor ({value.layout}, {value.device}); "
+            f"weights are dense and of {', '.join(_TORCH_DTYPES)}"
+        )
+    return array_of_torch(value)
+
+
+def _plain_value(value: object) -> object:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(_plain_value(value), bool | int | float | str | None)

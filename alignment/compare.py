@@ -1,0 +1,199 @@
+"""One tensor against its reference, and the constants that decide.
+
+The error of `ours` is max |ours - reference| / max |reference|, where the reference is torch's
+value in float64. Two comparisons are made here of what a whole run leaves:
+
+- Paddle float64 against it within FLOAT64_BOUND, which covers the operators that Paddle computes
+  in float32 whatever it is given;
+- Paddle float32 against it within FLOAT32_RATIO times the error that torch's own float32 makes.
+
+In training mode the float32 comparison is shown and decides nothing: BatchNorm over a small batch
+amplifies rounding in torch's own gradients up to 40 %.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+FLOAT64_BOUND = 1e-5
+"""Largest error in float64. The bilinear kernel of Paddle 3.3 computes its ratio in float32."""
+
+FLOAT32_RATIO = 8.0
+"""How many times the error of torch float32 is allowed to Paddle float32."""
+
+FLOAT32_FLOOR = 2.0**-20
+"""No smaller error of torch float32 is believed (8 roundings): a scalar may be right by luck."""
+
+SCALE_FLOOR = 1e-9
+"""Tensors that are smaller than this, relative to the largest of their kind, are measured against
+that largest one: what is zero but for rounding (a bias before a softmax) has no scale of its own."""
+
+
+@dataclass(frozen=True)
+class TensorResult:
+    """The verdict on one tensor.
+
+    `error` is None where no number can be given; `reason` says why. `place` is how the report's
+    first divergence calls the tensor, STEP:NAME where empty.
+    """
+
+    name: str
+    comparison: str
+    shape: tuple[int, ...]
+    dtype: str
+    error: float | None
+    allowed: float
+    status: str
+    reason: str = ""
+    place: str = ""
+
+    def __bool__(self) -> bool:
+        return self.status != "failed"
+
+    @property
+    def bar_percent(self) -> int:
+        """The error as a share of what is allowed, from 1e-6 (0) to all (100), logarithmic."""
+        if self.error is None:
+            return 100
+        share = self.error / self.allowed if self.allowed else float(self.error > 0)
+        return int(min(100.0, max(0.0, 100 + 100 / 6 * math.log10(max(share, 1e-6)))))
+
+    def __str__(self) -> str:
+        error = "-" if self.error is None else f"{self.error:.2e}"
+        line = (
+            f"{self.status:8} {self.name} {self.dtype} error {error} (allowed {self.allowed:.2e})"
+        )
+        return f"{line}: {self.reason}" if self.reason else line
+
+
+def compare(
+    name: str,
+    reference: np.ndarray,
+    ours: np.ndarray,
+    *,
+    allowed: float,
+    dtype: str | None = None,
+    scale: float = 0.0,
+    jumps: np.ndarray | None = None,
+    decides: bool = True,
+    comparison: str = "end_to_end",
+    place: str = "",
+) -> TensorResult:
+    """Judge one tensor strictly: nothing is transposed, broadcast, cast or skipped.
+
+    Args:
+        name: what the report calls it.
+        reference: what it should be.
+        ours: what it is.
+        allowed: largest error that passes.
+        dtype: dtype that `ours` should have; that of the reference where None.
+        scale: largest absolute value of the tensors of this kind, see SCALE_FLOOR.
+        jumps: by how much rounding may move each element of the reference (a top-k selection);
+            elements that move by no more are declared. Same shape as the reference.
+        decides: False shows the error and lets it pass as declared.
+        comparison: "end_to_end" or "by_itself".
+        place: see `TensorResult`.
+
+    Returns:
+        The verdict, with a reason unless it passed without remark.
+    """
+    reference, ours = np.asarray(reference), np.asarray(ours)
+    dtype = dtype or str(reference.dtype)
+
+    def result(status: str, error: float | None, reason: str = "") -> TensorResult:
+        shape, kind = tuple(ours.shape), str(ours.dtype)
+        return TensorResult(name, comparison, shape, kind, error, allowed, status, reason, place)
+
+    if ours.shape != reference.shape:
+        reason = f"shape {list(ours.shape)} where the reference has {list(reference.shape)}"
+        return result("failed", None, reason)
+    if str(ours.dtype) != dtype:
+        return result("failed", None, f"dtype {ours.dtype} where {dtype} is expected")
+    if not reference.size:
+        return result("failed", None, "the tensor is empty: nothing was compared")
+    reason = _difference_of_non_finite(reference, ours)
+    if reason:
+        return result("failed", None, reason)
+
+    difference, unit = _difference(reference, ours, scale)
+    if unit == 0 and difference.any():
+        return result("failed", None, f"the reference is 0, ours reaches {np.max(difference):.3g}")
+    limits = allowed * unit
+    at_a_jump = np.zeros(difference.shape, bool)
+    if jumps is not None:
+        at_a_jump = (difference > limits) & (difference <= 1.5 * jumps + limits)
+    error = _largest(difference[~at_a_jump]) / (unit or 1.0)
+    if error > allowed and decides:
+        return result("failed", error, _where(difference, at_a_jump, reference, ours))
+    if error > allowed:
+        return result("declared", error, "float32 in training mode is shown and decides nothing")
+    if at_a_jump.any():
+        return result(
+            "declared",
+            error,
+            f"{at_a_jump.sum()} of {difference.size} elements lie where rounding decides what the "
+            "loss selects; the reference's own gradient jumps there as far",
+        )
+    return result("passed", error)
+
+
+def absent(name: str, given: np.ndarray | None, reason: str, place: str = "") -> TensorResult:
+    """The failure of a tensor that one side lacks; `given` is the other side's."""
+    shape = () if given is None else tuple(given.shape)
+    dtype = "" if given is None else str(given.dtype)
+    return TensorResult(name, "end_to_end", shape, dtype, None, 0.0, "failed", reason, place)
+
+
+def relative_error(reference: np.ndarray, other: np.ndarray, jumps: np.ndarray | None) -> float:
+    """The error of `other`, elements at jumps left out: how far torch float32 is from float64."""
+    if reference.shape != other.shape or not reference.size:
+        return 0.0
+    difference, unit = _difference(reference, other, 0.0)
+    if jumps is not None:
+        difference = difference[jumps == 0]
+    return _largest(difference) / (unit or 1.0)
+
+
+def largest_value(array: np.ndarray) -> float:
+    """The largest finite absolute value, 0 where there is none."""
+    values = np.abs(np.asarray(array, np.float64))
+    return float(np.max(values, initial=0.0, where=np.isfinite(values)))
+
+
+def _difference(reference: np.ndarray, ours: np.ndarray, scale: float) -> tuple[np.ndarray, float]:
+    """|ours - reference| in float64 (0 where neither is finite), and the unit of its error."""
+    reference = np.asarray(reference, np.float64)
+    ours = np.asarray(ours, np.float64)
+    finite = np.isfinite(reference)
+    difference = np.zeros(reference.shape)
+    np.subtract(ours, reference, out=difference, where=finite)
+    return np.abs(difference), max(largest_value(reference), SCALE_FLOOR * scale)
+
+
+def _largest(values: np.ndarray) -> float:
+    return float(np.max(values, initial=0.0))
+
+
+def _difference_of_non_finite(reference: np.ndarray, ours: np.ndarray) -> str:
+    if reference.dtype.kind not in "fc":
+        return ""
+    for what, test in (("NaN", np.isnan), ("+infinity", np.isposinf), ("-infinity", np.isneginf)):
+        theirs, own = test(reference), test(ours)
+        if not np.array_equal(theirs, own):
+            only = "ours" if (own & ~theirs).any() else "the reference"
+            count = int((own ^ theirs).sum())
+            return f"{what} in {count} of {ours.size} elements, in {only} alone"
+    if not np.isfinite(reference).any():
+        return "no element is finite on either side: nothing was compared"
+    return ""
+
+
+def _where(
+    difference: np.ndarray, left_out: np.ndarray, reference: np.ndarray, ours: np.ndarray
+) -> str:
+    worst = np.unravel_index(np.argmax(np.where(left_out, -1.0, difference)), difference.shape)
+    place = f" at {[int(i) for i in worst]}" if difference.ndim else ""
+    return f"worst{place}: {ours[worst]:.9g}, reference {reference[worst]:.9g}"

@@ -1,0 +1,235 @@
+"""Checkpoints from one framework to the other, every tensor accounted for, bit-equal both ways.
+
+A conversion reads a file, finds the network it belongs to, refuses it when a tensor is missing,
+extra or misshapen, writes the other framework's file and its manifest, and reads the result back
+to see that it is the source, bit by bit, before either file gets its name.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from alignment.checkpoints import PREFIX, Checkpoint, Form, Side, dtype_name, read_checkpoint
+from alignment.manifest import (
+    Manifest,
+    TensorRecord,
+    manifest_path,
+    read_manifest,
+    write_manifest,
+)
+from alignment.tensor_map import TensorSpec
+from alignment.torch_files import write_torch_file
+from alignment.variants import Variant, check_fit, identify
+from alignment.weights import torch_of_array
+from factseg_paddle.io import (
+    CheckpointError,
+    atomic_write_all,
+    sha256_of_array,
+    sha256_of_file,
+    write_pdparams,
+)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was converted; `notes` are sentences about what did not come over as it was."""
+
+    source: Path
+    output: Path
+    variant: Variant
+    tensors: int
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.source}: {self.variant}, {self.tensors} tensors",
+            *(f"  {note}" for note in self.notes),
+            f"  wrote {self.output} and {manifest_path(self.output).name}; "
+            "read back, every tensor is bit-equal to its source",
+        ]
+        return "\n".join(lines)
+
+
+def torch_to_paddle(source: Path, output: Path, *, arch: str = "auto") -> Conversion:
+    """Write a torch checkpoint's tensors as `.pdparams`; see `convert`."""
+    return convert(source, output, "paddle", arch=arch)
+
+
+def paddle_to_torch(source: Path, output: Path, *, arch: str = "auto") -> Conversion:
+    """Write a `.pdparams` file's tensors as a torch checkpoint; see `convert`."""
+    return convert(source, output, "torch", arch=arch)
+
+
+def convert(source: Path, output: Path, to: Side, *, arch: str = "auto") -> Conversion:
+    """Convert one file and write `output` and its manifest, both or neither.
+
+    Args:
+        source: A FactSeg or ResNet checkpoint of the other framework.
+        output: The file to write; its folder must exist. An older file is replaced.
+        to: The framework to convert to.
+        arch: "factseg", "resnet" or "auto".
+
+    Raises:
+        CheckpointError: The source can't be converted, or the output not be written; the message
+            is one sentence.
+    """
+    _check_paths(source, output)
+    checkpoint = _read(source, "torch" if to == "paddle" else "paddle")
+    variant = identify(checkpoint, arch)
+    check_fit(variant, checkpoint)
+    source_sha256 = sha256_of_file(source)
+    origin = read_manifest(source, source_sha256)
+    if isinstance(origin, Manifest) and not _names_fit(origin, variant):
+        origin = f"{manifest_path(source).name} names other tensors"
+    form = origin.form if isinstance(origin, Manifest) else Form()
+    items = _items(checkpoint, variant, origin)
+    try:
+        with atomic_write_all(manifest_path(output), output) as (manifest_file, output_file):
+            _write(output_file, to, items, form)
+            _verify(output_file, to, items, checkpoint)
+            manifest = Manifest(
+                source=source.name,
+                source_sha256=source_sha256,
+                output=output.name,
+                output_sha256=sha256_of_file(output_file),
+                model=str(variant),
+                form=checkpoint.form,
+                tensors=_records(items, to, checkpoint.form, form),
+            )
+            write_manifest(manifest_file, manifest)
+    except OSError as error:
+        raise CheckpointError(f"{output} was not written: {error.strerror or error}") from error
+    notes = _notes(checkpoint, variant, origin)
+    return Conversion(source, output, variant, len(checkpoint.state), notes)
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One tensor as the output has it; a counter, which Paddle lacks, goes to the manifest."""
+
+    spec: TensorSpec
+    array: np.ndarray
+
+    def name(self, side: Side) -> str | None:
+        return self.spec.torch_name if side == "torch" else self.spec.paddle_name
+
+
+def _items(checkpoint: Checkpoint, variant: Variant, origin: Manifest | str) -> list[_Item]:
+    """The output's tensors, in the order of the file that it once was, or else of the source."""
+    specs = {spec.torch_name: spec for spec in variant.specs}
+    counts: dict[str, int | None] = {}
+    if isinstance(origin, Manifest):
+        counts = {_bare(record.torch): record.value for record in origin.tensors}
+    state = checkpoint.state
+    if checkpoint.side == "torch":
+        names = [name for name in counts or state if name in state]
+        return [
+            _Item(specs[n], specs[n].to_paddle(state[n]) if specs[n].paddle_name else state[n])
+            for n in names
+        ]
+    items = []
+    for name in counts or specs:
+        paddle_name = specs[name].paddle_name
+        count = np.array(counts.get(name) or 0, np.int64)
+        items.append(
+            _Item(specs[name], specs[name].to_torch(state[paddle_name]) if paddle_name else count)
+        )
+    return items
+
+
+def _check_paths(source: Path, output: Path) -> None:
+    if source.is_dir():
+        raise CheckpointError(f"{source} is a folder; give a checkpoint file")
+    if not source.is_file():
+        raise CheckpointError(f"{source} does not exist")
+    if output.exists() and output.samefile(source):
+        raise CheckpointError(f"the output {output} is the input; give another --output")
+
+
+def _read(path: Path, side: Side) -> Checkpoint:
+    try:
+        return read_checkpoint(path, side)
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {error.strerror or error}") from error
+
+
+def _names_fit(manifest: Manifest, variant: Variant) -> bool:
+    weights = {spec.torch_name for spec in variant.specs if spec.paddle_name}
+    counters = {spec.torch_name for spec in variant.specs if not spec.paddle_name}
+    names = {_bare(record.torch) for record in manifest.tensors}
+    return names in (weights, weights | counters)
+
+
+def _bare(name: str) -> str:
+    return name.removeprefix(PREFIX)
+
+
+def _write(path: Path, to: Side, items: Sequence[_Item], form: Form) -> None:
+    named = [(item.name(to), item.array) for item in items]
+    state = {form.prefix + name: array for name, array in named if name}
+    if to == "torch":
+        tensors = OrderedDict((name, torch_of_array(array)) for name, array in state.items())
+        write_torch_file(path, {form.wrapper: tensors, **form.others} if form.wrapper else tensors)
+    else:
+        write_pdparams(path, {form.wrapper: state, **form.others} if form.wrapper else state)
+
+
+def _verify(path: Path, to: Side, items: Sequence[_Item], checkpoint: Checkpoint) -> None:
+    """Read the file back and hold it, bit by bit, to the source."""
+    written = read_checkpoint(path, to).state
+    expected = [item.name(to) for item in items if item.name(to)]
+    if list(written) != expected:
+        raise CheckpointError(f"{path} does not hold the names that were written to it")
+    for item in items:
+        here, there = item.name(checkpoint.side), item.name(to)
+        if here and there:
+            back = item.spec.to_torch if to == "paddle" else item.spec.to_paddle
+            array, source = back(written[there]), checkpoint.state[here]
+            if array.dtype != source.dtype or array.tobytes() != source.tobytes():
+                raise CheckpointError(f"{path} does not hold {there} as it was written to it")
+
+
+def _records(
+    items: Sequence[_Item], to: Side, source: Form, output: Form
+) -> tuple[TensorRecord, ...]:
+    torch_prefix, paddle_prefix = (
+        (source.prefix, output.prefix) if to == "paddle" else (output.prefix, source.prefix)
+    )
+    return tuple(
+        TensorRecord(
+            torch=torch_prefix + item.spec.torch_name,
+            paddle=item.spec.paddle_name and paddle_prefix + item.spec.paddle_name,
+            shape=item.array.shape,
+            dtype=dtype_name(item.array),
+            sha256=sha256_of_array(item.array),
+            value=None if item.spec.paddle_name else int(item.array),
+        )
+        for item in items
+    )
+
+
+def _notes(checkpoint: Checkpoint, variant: Variant, origin: Manifest | str) -> tuple[str, ...]:
+    notes = []
+    counters = [spec.torch_name for spec in variant.specs if not spec.paddle_name]
+    if checkpoint.side == "torch":
+        if counters[0] in checkpoint.state:
+            notes.append(f"its {len(counters)} num_batches_tracked lie in the manifest")
+    elif isinstance(origin, str):
+        notes.append(f"num_batches_tracked is 0 in all {len(counters)} layers, since {origin}")
+    elif any(record.paddle is None for record in origin.tensors):
+        notes.append(f"num_batches_tracked and the form are those of {origin.source}")
+    else:
+        notes.append(f"without num_batches_tracked, in the form of {origin.source}")
+    form = checkpoint.form
+    if form.others:
+        notes.append(f"{', '.join(form.others)}, beside the weights, is kept in the manifest")
+    if form.dropped:
+        notes.append(
+            f"{', '.join(form.dropped)}, beside the weights, is not converted: weights only"
+        )
+    return tuple(notes)

@@ -1,0 +1,81 @@
+"""The command line that both converter scripts share."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from alignment.checkpoints import Side
+from alignment.conversion import convert
+from alignment.variants import ARCHS
+from factseg_paddle.io import CheckpointError
+
+_SUFFIXES = {"torch": ".pth", "paddle": ".pdparams"}
+_TITLES = {"torch": "torch", "paddle": "Paddle"}
+
+
+def run_converter(
+    to: Side, *, weights: Path, description: str, argv: Sequence[str] | None = None
+) -> int:
+    """Parse the arguments, convert one file or every file under `weights`, print what was done.
+
+    Args:
+        to: The framework to convert to.
+        weights: The folder to look through when no input is given.
+        description: The script's docstring; its examples go into `--help`.
+        argv: Arguments without the program name; None for the process's own.
+
+    Returns:
+        0 when all is converted, 2 when something could not be, with one sentence on stderr.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    came, goes = _SUFFIXES["paddle" if to == "torch" else "torch"], _SUFFIXES[to]
+    parser.add_argument("--input", type=Path, help=f"the {came} file; without it, all in weights/")
+    parser.add_argument("--output", type=Path, help=f"default: the input's name with {goes}")
+    parser.add_argument("--arch", choices=(*ARCHS, "auto"), default="auto", help="default: auto")
+    arguments = parser.parse_args(argv)
+    try:
+        if arguments.input:
+            source: Path = arguments.input
+            output = arguments.output or source.parent / (source.stem + goes)
+            print(convert(source, output, to, arch=arguments.arch))
+        elif arguments.output:
+            raise CheckpointError("--output needs --input: which file is to be converted?")
+        else:
+            _convert_folder(weights, to, arguments.arch)
+    except CheckpointError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"{error.filename} can't be used: {error.strerror}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        print(f"the converters need {error.name}; pip install {error.name}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _convert_folder(folder: Path, to: Side, arch: str) -> None:
+    came, goes = _SUFFIXES["paddle" if to == "torch" else "torch"], _SUFFIXES[to]
+    # A hidden name is a file that some program has not finished writing.
+    found = sorted(p for p in folder.rglob(f"*{came}") if not p.name.startswith("."))
+    if not found:
+        raise CheckpointError(
+            f"no {came} file in {folder}: put {_WHAT_GOES_THERE[to]} there, or give --input"
+        )
+    for source in found:
+        output = source.with_suffix(goes)
+        if output.exists():  # it may be what the source was made from; nobody asked to replace it
+            print(f"{source}: {output.name} is there already, left as it is (--input replaces it)")
+        else:
+            print(convert(source, output, to, arch=arch))
+
+
+_WHAT_GOES_THERE = {
+    "paddle": "torch checkpoints (resnet50-19c8e357.pth of torchvision, FactSeg's .pth)",
+    "torch": "Paddle checkpoints (.pdparams of FactSeg or a ResNet)",
+}

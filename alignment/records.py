@@ -1,0 +1,156 @@
+"""What the reference leaves for the comparison, in memory and in a folder.
+
+A record lets the two frameworks run in two environments: `--side torch` writes it, and
+`--torch-records` compares with it. It holds plain arrays and JSON; reading it runs no code.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from alignment.pair import AlignmentError
+from alignment.tensor_map import TensorSpec
+from alignment.tracing import Trace
+from factseg_paddle.io import atomic_write_all, sha256_of_array, sha256_of_file
+
+ARRAYS, HEADER = "record_torch.npz", "record_torch.json"
+
+
+@dataclass
+class Reference:
+    """The torch side's part of a comparison.
+
+    Attributes:
+        pair: the pair's name.
+        mode: "eval" or "train".
+        specs: what each tensor becomes in Paddle.
+        weights: arrays by torch name.
+        received: inputs and targets as torch holds them.
+        trace: the run that Paddle is judged by.
+        dtype: the dtype of that run: float64, or float32 where torch can't run it in float64.
+        rounding: error of torch float32 against `trace`, by the trace's names.
+        float32_dtypes: dtype of each value in torch's float32 run.
+        jumps: see `TorchSide.gradient_jumps`.
+        checks: {step: {name: array}}, the reference values of the pair's checks.
+        environment: versions on that side.
+        notes: remarks for the report.
+    """
+
+    pair: str
+    mode: str
+    specs: tuple[TensorSpec, ...] = ()
+    weights: dict[str, np.ndarray] = field(default_factory=dict)
+    received: dict[str, np.ndarray] = field(default_factory=dict)
+    trace: Trace = field(default_factory=Trace)
+    dtype: str = "float64"
+    rounding: dict[str, float] = field(default_factory=dict)
+    float32_dtypes: dict[str, str] = field(default_factory=dict)
+    jumps: dict[str, np.ndarray] = field(default_factory=dict)
+    checks: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def save_reference(reference: Reference, folder: Path) -> None:
+    """Write the record into `folder`."""
+    groups = {
+        "weights": reference.weights,
+        "received": reference.received,
+        "values": reference.trace.values,
+        "jumps": reference.jumps,
+        **{f"checks/{step}": values for step, values in reference.checks.items()},
+    }
+    # Members are numbered: a tensor's name need not be a file's.
+    names, arrays = [], {}
+    for group, values in groups.items():
+        for name, array in values.items():
+            arrays[f"a{len(names)}"] = array
+            names.append([group, name])
+    header = {
+        "pair": reference.pair,
+        "mode": reference.mode,
+        "specs": [asdict(spec) for spec in reference.specs],
+        "not_called": reference.trace.not_called,
+        "dtype": reference.dtype,
+        "rounding": reference.rounding,
+        "float32_dtypes": reference.float32_dtypes,
+        "checks": list(reference.checks),
+        "environment": reference.environment,
+        "notes": reference.notes,
+        "names": names,
+        "sha256": hashes(reference.received),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_write_all(folder / ARRAYS, folder / HEADER) as (array_path, header_path):
+        np.savez(array_path, **arrays)
+        header["arrays_sha256"] = sha256_of_file(array_path)
+        header_path.write_text(json.dumps(header), encoding="utf-8")
+
+
+def load_reference(folder: Path) -> Reference:
+    """Read a record.
+
+    Raises:
+        AlignmentError: there is none, or it is damaged.
+    """
+    header_path, array_path = folder / HEADER, folder / ARRAYS
+    for path in (header_path, array_path):
+        if not path.is_file():
+            raise AlignmentError(
+                f"{folder} holds no torch record ({path.name} is missing); make one with --side "
+                f"torch --out {folder}"
+            )
+    try:
+        header = json.loads(header_path.read_text(encoding="utf-8"))
+        if sha256_of_file(array_path) != header["arrays_sha256"]:
+            raise AlignmentError(
+                f"{array_path} is not the file that {HEADER} was written with; record again"
+            )
+        groups: dict[str, dict[str, np.ndarray]] = {}
+        with np.load(array_path, allow_pickle=False) as arrays:
+            for index, (group, name) in enumerate(header["names"]):
+                groups.setdefault(group, {})[name] = arrays[f"a{index}"]
+        return Reference(
+            pair=header["pair"],
+            mode=header["mode"],
+            specs=tuple(_spec(values) for values in header["specs"]),
+            weights=groups.get("weights", {}),
+            received=groups.get("received", {}),
+            trace=Trace(groups.get("values", {}), header["not_called"]),
+            dtype=header["dtype"],
+            rounding=header["rounding"],
+            float32_dtypes=header["float32_dtypes"],
+            jumps=groups.get("jumps", {}),
+            checks={step: groups.get(f"checks/{step}", {}) for step in header["checks"]},
+            environment=header["environment"],
+            notes=header["notes"],
+        )
+    except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
+        raise AlignmentError(f"the torch record in {folder} is damaged: {error}") from error
+
+
+def save_reprod_log(path: Path, values: Mapping[str, np.ndarray]) -> None:
+    """Write values as `reprod_log.ReprodLogger.save` does: a pickled dict in a .npy file.
+
+    reprod_log itself imports Paddle, so it can't write where torch is alone.
+    """
+    with atomic_write_all(path) as (temporary,):
+        np.save(temporary, dict(values), allow_pickle=True)
+
+
+def hashes(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """SHA-256 by name."""
+    return {name: sha256_of_array(array) for name, array in arrays.items()}
+
+
+def _spec(values: dict) -> TensorSpec:
+    rows = values["rows"]
+    return TensorSpec(
+        **values | {"torch_shape": tuple(values["torch_shape"]), "rows": rows and tuple(rows)}
+    )

@@ -1,0 +1,59 @@
+"""Model outputs: tensors in tuples, lists, dicts, named tuples and dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from alignment.pair import AlignmentError
+
+
+def flatten(value: Any, is_tensor: Callable[[Any], bool], name: str = "") -> Iterator[tuple]:
+    """Yield (name, tensor) of all tensors: `.field`, `.key` or `[index]` is appended to the name.
+
+    None and plain numbers and strings hold no tensor and are passed over.
+
+    Raises:
+        AlignmentError: something else, which may hide tensors.
+    """
+    if is_tensor(value):
+        yield name, value
+        return
+    for suffix, part in _parts(value, name):
+        yield from flatten(part, is_tensor, name + suffix)
+
+
+def replace_tensors(value: Any, is_tensor: Callable[[Any], bool], tensors: Iterator[Any]) -> Any:
+    """The same structure with other tensors, taken in the order of `flatten`."""
+    if is_tensor(value):
+        return next(tensors)
+    if isinstance(value, Mapping):
+        made = {key: replace_tensors(part, is_tensor, tensors) for key, part in value.items()}
+        return made if type(value) is dict else type(value)(made)
+    parts = [replace_tensors(part, is_tensor, tensors) for _, part in _parts(value, "")]
+    if hasattr(value, "_fields"):
+        return type(value)(*parts)
+    if isinstance(value, (list, tuple)):
+        return type(value)(parts)
+    if dataclasses.is_dataclass(value):
+        names = [field.name for field in dataclasses.fields(value)]
+        return dataclasses.replace(value, **dict(zip(names, parts, strict=True)))
+    return value
+
+
+def _parts(value: Any, name: str) -> list[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        return [(f".{key}", part) for key, part in value.items()]
+    if hasattr(value, "_fields"):
+        return [(f".{field}", getattr(value, field)) for field in value._fields]
+    if isinstance(value, (list, tuple)):
+        return [(f"[{index}]", part) for index, part in enumerate(value)]
+    if dataclasses.is_dataclass(value):
+        return [(f".{f.name}", getattr(value, f.name)) for f in dataclasses.fields(value)]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return []
+    raise AlignmentError(
+        f"{name or 'the output'} is a {type(value).__name__}; return tensors in tuples, lists, "
+        "dicts, named tuples or dataclasses"
+    )

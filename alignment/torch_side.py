@@ -1,0 +1,225 @@
+"""The torch model of a pair: its weights, and its runs in float32 and float64."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from alignment.pair import AlignmentError, Pair
+from alignment.structure import flatten, replace_tensors
+from alignment.tensor_map import TensorSpec
+from alignment.tracing import LayerRecorder, Trace
+from alignment.weights import array_of_torch, load_torch_state, torch_specs, torch_state
+
+PERTURBATIONS = 16
+"""Draws of `gradient_jumps`: a pixel at the cut goes unseen with a chance of about 2^-16."""
+
+PERTURBATION = 1e-4
+"""Their size relative to the largest output: 100 times the float32 error of the networks here."""
+
+
+class TorchSide:
+    """The reference.
+
+    Args:
+        pair: the pair; a model given as an instance is copied before each run and never changed.
+        device: "cpu" or "gpu".
+
+    Raises:
+        AlignmentError: the model can't be made, or there is no such device.
+    """
+
+    def __init__(self, pair: Pair, device: str = "cpu") -> None:
+        if device == "gpu" and not torch.cuda.is_available():
+            raise AlignmentError("torch sees no GPU; use --device cpu")
+        self.pair = pair
+        self.device = "cuda" if device == "gpu" else "cpu"
+        self.model = _made(pair.torch_model)
+
+    def specs(self) -> tuple[TensorSpec, ...]:
+        """What each tensor becomes in Paddle."""
+        return torch_specs(self.model)
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """All tensors by name."""
+        return torch_state(self.model)
+
+    def load(self, weights: dict[str, np.ndarray]) -> None:
+        """Set all tensors."""
+        load_torch_state(self.model, weights)
+
+    def received(self) -> dict[str, np.ndarray]:
+        """Inputs and targets as torch holds them."""
+        return {n: array_of_torch(self._tensor(a)) for n, a in self.pair.named_arrays().items()}
+
+    def run(self, dtype: str, *, backward: bool) -> Trace:
+        """Run forward, and where the pair has a loss and `backward` is set, back.
+
+        Args:
+            dtype: "float32" or "float64".
+            backward: whether to compute gradients.
+
+        Raises:
+            AlignmentError: the model or the loss raised.
+        """
+        with _as_found(dtype), _named_errors(dtype):
+            model = self._copy_of_model(dtype)
+            inputs = [self._tensor(array, dtype) for array in self.pair.inputs]
+            for tensor in inputs:
+                tensor.requires_grad_(backward and tensor.is_floating_point())
+            with torch.set_grad_enabled(backward), _recorder(model) as recorder:
+                output = model(*inputs)
+            trace = Trace(recorder.values, recorder.not_called)
+            outputs = dict(flatten(output, torch.is_tensor, "output"))
+            trace.values |= {f"output/{n}": array_of_torch(t) for n, t in outputs.items()}
+            detached = (tensor.detach() for tensor in outputs.values())
+            trace.output = replace_tensors(output, torch.is_tensor, detached)
+            if self.pair.torch_loss:
+                loss, gradients = self._loss(output, backward=backward)
+                trace.values["loss/loss"] = array_of_torch(loss)
+                _add(trace, "output_gradient", dict(zip(outputs, gradients, strict=True)))
+                if backward:
+                    _backward(outputs.values(), gradients)
+                    named = {f"inputs[{i}]": tensor.grad for i, tensor in enumerate(inputs)}
+                    _add(trace, "input_gradient", named)
+                    _add(trace, "gradient", {n: p.grad for n, p in model.named_parameters()})
+            return trace
+
+    def gradient_jumps(self, trace: Trace) -> dict[str, np.ndarray]:
+        """Where rounding decides the loss's own gradient, and by how much.
+
+        A top-k selection takes another element when two losses are equal but for rounding. Then
+        both gradients are right, and they differ by far more than rounding. Here the loss is
+        differentiated at slightly perturbed outputs: where an element changes by more than half of
+        itself, the largest change seen is given, elsewhere 0.
+
+        Args:
+            trace: a run in float64 with its outputs.
+
+        Returns:
+            For each output a float64 array of its shape.
+        """
+        with _as_found("float64"), _named_errors("float64"):
+            recorded = trace.of_kind("output")
+            exact = trace.of_kind("output_gradient")
+            jumps = {name: np.zeros_like(gradient) for name, gradient in exact.items()}
+            rng = np.random.default_rng(0)
+            for _ in range(PERTURBATIONS):
+                moved = [self._tensor(_perturbed(array, rng)) for array in recorded.values()]
+                structure = replace_tensors(trace.output, torch.is_tensor, iter(moved))
+                _, gradients = self._loss(structure, backward=True)
+                for name, gradient in zip(recorded, gradients, strict=True):
+                    if name in exact and gradient is not None:
+                        _note_jumps(jumps[name], exact[name], array_of_torch(gradient))
+            return jumps
+
+    def _loss(self, output: Any, *, backward: bool) -> tuple[torch.Tensor, list]:
+        """The loss, and its gradient with respect to the outputs as they are handed over."""
+        leaves = [
+            tensor.detach().requires_grad_(backward and tensor.is_floating_point())
+            for _, tensor in flatten(output, torch.is_tensor)
+        ]
+        targets = [self._tensor(array) for array in self.pair.targets]
+        handed = replace_tensors(output, torch.is_tensor, iter(leaves))
+        with torch.set_grad_enabled(backward):
+            loss = self.pair.torch_loss(handed, *targets)
+        if loss.numel() != 1:
+            raise AlignmentError(f"torch_loss gives shape {list(loss.shape)}; give a scalar")
+        gradients: list = [None] * len(leaves)
+        if backward:
+            wanted = [i for i, leaf in enumerate(leaves) if leaf.requires_grad]
+            found = torch.autograd.grad(loss, [leaves[i] for i in wanted], allow_unused=True)
+            for index, gradient in zip(wanted, found, strict=True):
+                gradients[index] = gradient
+        return loss.detach(), gradients
+
+    def _tensor(self, array: np.ndarray, dtype: str | None = None) -> torch.Tensor:
+        tensor = torch.from_numpy(np.array(array, order="C")).to(self.device)
+        if dtype and tensor.is_floating_point():
+            tensor = tensor.to(getattr(torch, dtype))
+        return tensor
+
+    def _copy_of_model(self, dtype: str) -> torch.nn.Module:
+        model = copy.deepcopy(self.model).to(self.device, getattr(torch, dtype))
+        return model.train(self.pair.mode == "train")
+
+
+def _made(model: Any) -> torch.nn.Module:
+    if isinstance(model, torch.nn.Module):
+        return model
+    if not callable(model):
+        raise AlignmentError(
+            f"torch_model is a {type(model).__name__}; give a torch.nn.Module or a function"
+        )
+    made = model()
+    if not isinstance(made, torch.nn.Module):
+        raise AlignmentError(f"torch_model gave a {type(made).__name__}, not a torch.nn.Module")
+    return made
+
+
+def _recorder(model: torch.nn.Module) -> LayerRecorder:
+    return LayerRecorder(
+        ((name, module) for name, module in model.named_modules() if name),
+        add_hook=lambda module, callback: module.register_forward_hook(callback),
+        is_tensor=torch.is_tensor,
+        to_array=array_of_torch,
+        version=lambda tensor: tensor._version,
+        rename={},
+    )
+
+
+def _backward(outputs: Any, gradients: list) -> None:
+    pairs = [
+        (tensor, gradient)
+        for tensor, gradient in zip(outputs, gradients, strict=True)
+        if gradient is not None and tensor.requires_grad
+    ]
+    if pairs:
+        torch.autograd.backward([t for t, _ in pairs], [g for _, g in pairs])
+
+
+def _add(trace: Trace, kind: str, tensors: dict[str, torch.Tensor | None]) -> None:
+    for name, tensor in tensors.items():
+        if tensor is not None:
+            trace.values[f"{kind}/{name}"] = array_of_torch(tensor)
+
+
+def _perturbed(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    if array.dtype.kind != "f" or not array.size:
+        return array
+    size = PERTURBATION * np.max(np.abs(array), initial=0, where=np.isfinite(array))
+    return array + size * rng.uniform(-1, 1, array.shape)
+
+
+def _note_jumps(jumps: np.ndarray, exact: np.ndarray, moved: np.ndarray) -> None:
+    change = np.abs(moved - exact)
+    jumped = change > 0.5 * np.maximum(np.abs(moved), np.abs(exact))
+    np.maximum(jumps, np.where(jumped, change, 0), out=jumps)
+
+
+@contextlib.contextmanager
+def _as_found(dtype: str) -> Iterator[None]:
+    """Leave torch's default dtype and random state as they were."""
+    default, state = torch.get_default_dtype(), torch.get_rng_state()
+    torch.set_default_dtype(getattr(torch, dtype))
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(default)
+        torch.set_rng_state(state)
+
+
+@contextlib.contextmanager
+def _named_errors(dtype: str) -> Iterator[None]:
+    try:
+        yield
+    except AlignmentError:
+        raise
+    except Exception as error:  # anything that a user's model may raise; the cause stays attached
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise AlignmentError(f"the torch side in {dtype} raised: {first_line}") from error

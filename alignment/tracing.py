@@ -1,0 +1,111 @@
+"""What one run of one model leaves behind.
+
+Values are kept under flat names, in the order in which they arose:
+
+    layer/NAME            output of a layer's call; `NAME#2` is its second call
+    output/NAME           what the model returned
+    loss/loss             the loss
+    output_gradient/NAME  the loss's gradient with respect to the model's output
+    input_gradient/NAME   gradient with respect to the model's input
+    gradient/NAME         gradient with respect to a parameter
+
+NAME is the layer's structured name as torch spells it; parameters keep their own framework's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from alignment.structure import flatten
+
+
+@dataclass
+class Trace:
+    """The values of one run, the layers that were never called, and the output's structure."""
+
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+    not_called: list[str] = field(default_factory=list)
+    output: Any = None
+
+    def of_kind(self, kind: str) -> dict[str, np.ndarray]:
+        """The values under `kind/`, by the rest of their name."""
+        prefix = f"{kind}/"
+        return {k[len(prefix) :]: v for k, v in self.values.items() if k.startswith(prefix)}
+
+
+class LayerRecorder:
+    """Copies the output of every named layer when the layer returns.
+
+    A copy at once, since an in-place activation overwrites what it was given. A container that
+    hands on its last layer's tensor shares that layer's copy.
+
+    Args:
+        layers: (structured name, layer) of all layers below the model.
+        add_hook: function (layer, callback(layer, inputs, output)) that returns a handle with
+            `remove()`.
+        is_tensor: whether a value is a tensor of the framework.
+        to_array: copies a tensor into an array.
+        version: a tensor's count of in-place changes.
+        rename: regexes from this side's names to torch's.
+    """
+
+    def __init__(
+        self,
+        layers: Iterable[tuple[str, Any]],
+        *,
+        add_hook: Callable[[Any, Callable[..., None]], Any],
+        is_tensor: Callable[[Any], bool],
+        to_array: Callable[[Any], np.ndarray],
+        version: Callable[[Any], int],
+        rename: Mapping[str, str],
+    ) -> None:
+        self.values: dict[str, np.ndarray] = {}
+        self._is_tensor, self._to_array, self._version = is_tensor, to_array, version
+        self._calls: Counter[str] = Counter()
+        self._last: tuple[Any, int, np.ndarray] | None = None
+        self._names = {}
+        self._handles = []
+        for own_name, layer in layers:
+            self._names[id(layer)] = renamed(own_name, rename)
+            self._handles.append(add_hook(layer, self._on_return))
+
+    def __enter__(self) -> LayerRecorder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._last = None
+
+    @property
+    def not_called(self) -> list[str]:
+        """Layers that have not returned so far."""
+        return [name for name in self._names.values() if name not in self._calls]
+
+    def _on_return(self, layer: Any, _inputs: Any, output: Any) -> None:
+        name = self._names[id(layer)]
+        self._calls[name] += 1
+        call = name if self._calls[name] == 1 else f"{name}#{self._calls[name]}"
+        for full_name, tensor in flatten(output, self._is_tensor, call):
+            self.values[f"layer/{full_name}"] = self._copy(tensor)
+
+    def _copy(self, tensor: Any) -> np.ndarray:
+        version = self._version(tensor)
+        if self._last and self._last[0] is tensor and self._last[1] == version:
+            return self._last[2]
+        array = self._to_array(tensor)
+        self._last = (tensor, version, array)
+        return array
+
+
+def renamed(name: str, rename: Mapping[str, str]) -> str:
+    """`name` after all regexes, one after the other."""
+    for pattern, replacement in rename.items():
+        name = re.sub(pattern, replacement, name)
+    return name

@@ -1,0 +1,186 @@
+"""Which network a file's tensors belong to, and which of them don't fit it.
+
+A file has names and shapes but no layers. The layers come from `torch_ref`, built on
+`torch.device("meta")` with the depth and class count that the file's names and shapes tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from alignment.checkpoints import Checkpoint, dtype_name
+from alignment.tensor_map import TensorSpec, nearest
+from alignment.weights import torch_specs
+from factseg_paddle.io import CheckpointError
+
+ARCHS = ("factseg", "resnet")
+
+_HEADS = {"factseg": "fg_cls", "resnet": "fc"}
+_TITLES = {"factseg": "FactSeg", "resnet": "a ResNet"}
+_WEIGHT_DTYPES = ("float16", "bfloat16", "float32", "float64")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A network: architecture, depth, class count, and what each of its tensors becomes.
+
+    `classes_from` is the tensor of the file that told the class count.
+    """
+
+    arch: str
+    backbone: str
+    num_classes: int
+    classes_from: str
+    specs: tuple[TensorSpec, ...]
+
+    def __str__(self) -> str:
+        name = f"FactSeg with {self.backbone}" if self.arch == "factseg" else self.backbone
+        return f"{name}, {self.num_classes} classes"
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """One tensor that does not fit: "missing", "extra" or "misshapen", and how."""
+
+    kind: str
+    name: str
+    detail: str
+
+
+def identify(checkpoint: Checkpoint, arch: str = "auto") -> Variant:
+    """The known network most like the file: the one with the fewest misfits.
+
+    Args:
+        checkpoint: The file.
+        arch: "factseg", "resnet", or "auto" to tell by the names.
+
+    Raises:
+        CheckpointError: No name of the file is one of FactSeg or a ResNet.
+    """
+    arch = _arch_of(checkpoint, ARCHS if arch == "auto" else (arch,))
+    num_classes, source = _num_classes(checkpoint, _HEADS[arch])
+    variants = [
+        Variant(arch, backbone, num_classes, source, _specs(arch, backbone, num_classes))
+        for backbone in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+    ]
+    return min(variants, key=lambda variant: len(misfits(variant, checkpoint)))
+
+
+def misfits(variant: Variant, checkpoint: Checkpoint) -> list[Misfit]:
+    """Every tensor of the file or of the network that lacks its partner or differs from it.
+
+    torch's `num_batches_tracked` may be absent altogether, as in old files, but not in part.
+    """
+    wanted = _wanted(variant, checkpoint)
+    state = checkpoint.state
+    found = []
+    for name, (shape, dtypes) in wanted.items():
+        if name not in state:
+            found.append(Misfit("missing", name, f"{list(shape)}"))
+        elif state[name].shape != shape:
+            given = list(state[name].shape)
+            found.append(Misfit("misshapen", name, f"is {given}, should be {list(shape)}"))
+        elif dtype_name(state[name]) not in dtypes:
+            given = dtype_name(state[name])
+            found.append(Misfit("misshapen", name, f"is {given}, should be {' or '.join(dtypes)}"))
+    found += [
+        Misfit("extra", name, f"{list(array.shape)}")
+        for name, array in state.items()
+        if name not in wanted
+    ]
+    return found
+
+
+def check_fit(variant: Variant, checkpoint: Checkpoint) -> None:
+    """Refuse a file with misfits.
+
+    Raises:
+        CheckpointError: One sentence with every misfit, by the file's own names, and the name
+            nearest to each: in the file for what is missing, in the network for what is extra.
+    """
+    found = misfits(variant, checkpoint)
+    if not found:
+        return
+    counts = [
+        f"{sum(misfit.kind == kind for misfit in found)} {kind}"
+        for kind in ("missing", "extra", "misshapen")
+        if any(misfit.kind == kind for misfit in found)
+    ]
+    prefix = checkpoint.form.prefix
+    unmatched = {
+        kind: [misfit.name for misfit in found if misfit.kind == kind]
+        for kind in ("missing", "extra")
+    }
+    lines = []
+    for misfit in found:
+        close = ""
+        if misfit.kind == "missing":  # most likely it is there under a name that is unknown
+            close = nearest(misfit.name, unmatched["extra"], checkpoint.state)
+        elif misfit.kind == "extra":
+            close = nearest(misfit.name, unmatched["missing"], _wanted(variant, checkpoint))
+        hint = f" (nearest name: {prefix}{close})" if close else ""
+        lines.append(f"{misfit.kind} {prefix}{misfit.name} {misfit.detail}{hint}")
+    counted = f" as {prefix}{variant.classes_from} says" if variant.classes_from else ""
+    raise CheckpointError(
+        f"{checkpoint.path} does not fit {variant}{counted}: {', '.join(counts)}; nothing was "
+        f"written: {'; '.join(lines)}"
+    )
+
+
+def _wanted(
+    variant: Variant, checkpoint: Checkpoint
+) -> dict[str, tuple[tuple[int, ...], tuple[str, ...]]]:
+    """Shape and admitted dtypes of each tensor that the file should have, by the file's names."""
+    weights = [spec for spec in variant.specs if spec.paddle_name]
+    if checkpoint.side == "paddle":
+        return {str(spec.paddle_name): (spec.paddle_shape, _WEIGHT_DTYPES) for spec in weights}
+    counters = [spec for spec in variant.specs if not spec.paddle_name]
+    counted = any(spec.torch_name in checkpoint.state for spec in counters)
+    return {
+        spec.torch_name: (spec.torch_shape, _WEIGHT_DTYPES if spec.paddle_name else ("int64",))
+        for spec in variant.specs
+        if spec.paddle_name or counted
+    }
+
+
+def _arch_of(checkpoint: Checkpoint, archs: Sequence[str]) -> str:
+    roots = [name.partition(".")[0] for name in checkpoint.state]
+    known = {}
+    for arch in archs:
+        tops = {spec.torch_name.partition(".")[0] for spec in _specs(arch, "resnet18", 2)}
+        known[arch] = sum(root in tops for root in roots)
+    best = max(known, key=lambda arch: known[arch])
+    if known[best] == 0:
+        titles = " or ".join(_TITLES[arch] for arch in archs)
+        first = f"; its first is {next(iter(checkpoint.state))}" if roots else ""
+        raise CheckpointError(
+            f"{checkpoint.path} has none of the tensors of {titles} among its {len(roots)}{first}"
+        )
+    return best
+
+
+def _num_classes(checkpoint: Checkpoint, head: str) -> tuple[int, str]:
+    """The class count and the tensor that tells it; the bias first, since it has one side only."""
+    fewest = 2 if head == "fg_cls" else 1  # FactSeg has a background and something before it
+    bias = checkpoint.state.get(f"{head}.bias")
+    if bias is not None and bias.ndim == 1:
+        return max(fewest, bias.shape[0]), f"{head}.bias"
+    weight = checkpoint.state.get(f"{head}.weight")
+    if weight is not None and weight.ndim >= 2:
+        # Paddle's Linear is [in, out]; a convolution is [out, in, 1, 1] on both sides.
+        axis = 1 if checkpoint.side == "paddle" and head == "fc" else 0
+        return max(fewest, weight.shape[axis]), f"{head}.weight"
+    return (16 if head == "fg_cls" else 1000), ""
+
+
+def _specs(arch: str, backbone: str, num_classes: int) -> tuple[TensorSpec, ...]:
+    import torch
+
+    from torch_ref import FactSeg
+    from torch_ref.models.backbones import BACKBONES
+
+    with torch.device("meta"):
+        if arch == "factseg":
+            return torch_specs(FactSeg(num_classes=num_classes, backbone=backbone))
+        return torch_specs(BACKBONES[backbone](num_classes=num_classes))

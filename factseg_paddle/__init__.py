@@ -1,0 +1,28 @@
+"""FactSeg in PaddlePaddle: networks, losses, data, metrics. Never imports torch.
+
+Paddle itself is imported with the first name that needs it: `factseg_paddle.data`, `.metrics` and
+`.io` are numpy and work where Paddle is not installed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from factseg_paddle.losses import JointLoss, joint_probability
+    from factseg_paddle.models import FactSeg
+
+__all__ = ["FactSeg", "JointLoss", "joint_probability"]
+
+_HOME = {
+    "FactSeg": "factseg_paddle.models",
+    "JointLoss": "factseg_paddle.losses",
+    "joint_probability": "factseg_paddle.losses",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

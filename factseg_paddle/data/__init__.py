@@ -1,0 +1,1 @@
+"""Data: palettes, transforms, image files and synthetic scenes; numpy and OpenCV only."""

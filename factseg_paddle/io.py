@@ -1,0 +1,312 @@
+"""Files that are whole or absent, hashes, and Paddle's checkpoints read without running their code.
+
+`.pdparams` and `.pdopt` are pickles, and a pickle may call anything it names. The reader here
+knows the handful of names that `paddle.save` writes and puts its own stand-ins behind them, so a
+file can build arrays and plain containers and nothing else. No framework is imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import secrets
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+
+class CheckpointError(ValueError):
+    """A file is damaged or is no checkpoint; the message is one sentence that names the file."""
+
+
+class UnsafeFileError(CheckpointError):
+    """A file's pickle names something that only code would need; nothing of it was run."""
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path whose content becomes `path` when the block ends well.
+
+    The temporary file lies in the same folder, is hidden and keeps the final suffix (`np.save`
+    and others look at it). At the end it is synced and renamed over `path`; when the block raises
+    it is removed and an older `path` stays as it was.
+
+    Raises:
+        FileNotFoundError: The folder does not exist. It is not made here, since a misspelt
+            folder should be noticed and not created.
+        IsADirectoryError: `path` is a folder.
+        OSError: The disk is full or the folder can't be written.
+    """
+    with atomic_write_all(path) as (temporary,):
+        yield temporary
+
+
+@contextmanager
+def atomic_write_all(*paths: str | os.PathLike[str]) -> Iterator[tuple[Path, ...]]:
+    """Like `atomic_write` for several files that belong together.
+
+    All are synced before the first is renamed; they are renamed in the order given, so name the
+    file whose presence means "complete" last.
+    """
+    targets = [Path(path).resolve() for path in paths]
+    temporaries: list[Path] = []
+    try:
+        for target in targets:
+            temporaries.append(_reserve_beside(target))
+        yield tuple(temporaries)
+        for temporary in temporaries:
+            _sync(temporary, os.O_RDWR)
+        for temporary, target in zip(temporaries, targets, strict=True):
+            temporary.replace(target)
+        for folder in {target.parent for target in targets}:
+            _sync(folder, os.O_RDONLY)
+    except BaseException:  # Ctrl-C leaves nothing behind either
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def sha256_of_file(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_of_array(array: np.ndarray) -> str:
+    """SHA-256 of an array's bytes in C order, in hexadecimal; shape and dtype do not count."""
+    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8)).hexdigest()
+
+
+def load_pdparams(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Read a `.pdparams` file: one flat dictionary of tensors, in the file's order.
+
+    Shapes and dtypes stay as they are. bfloat16, which numpy lacks, arrives as uint16 holding the
+    same bits: that is how Paddle writes it.
+
+    Raises:
+        CheckpointError: The file is truncated, no checkpoint, or holds something else.
+        UnsafeFileError: The file's pickle would run code.
+        OSError: The file can't be opened.
+    """
+    content = load_plain(path)
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            f"{path} holds a {type(content).__name__}, not a dictionary of tensors"
+        )
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, np.ndarray):
+            kind = type(value).__name__
+            raise CheckpointError(
+                f"{path} is no state dict: its entry {name!r} is a {kind}, not a tensor"
+            )
+    return content
+
+
+def load_plain(path: str | os.PathLike[str]) -> object:
+    """Read any file of `paddle.save`: arrays and numbers in dictionaries, lists and tuples.
+
+    Paddle's own bookkeeping is undone: the table of parameter names is dropped, tensors that
+    were cut into slices (protocol 2, past 1 GiB) are joined, a `(name, array)` pair is its array.
+
+    Raises:
+        CheckpointError, UnsafeFileError, OSError: As for `load_pdparams`.
+    """
+    with Path(path).open("rb") as file:
+        if file.read(4) == b"PK\x03\x04":
+            raise CheckpointError(
+                f"{path} is a zip archive as torch.save writes it, not a Paddle file"
+            )
+        file.seek(0)
+        try:
+            content = _plain(_Unpickler(file, encoding="latin1").load())
+            return _without_bookkeeping(content)
+        except UnsafeFileError as error:
+            raise UnsafeFileError(
+                f"{path} {error}, which could run code; it was not loaded"
+            ) from None
+        except _BROKEN_PICKLE as error:
+            reason = str(error) or type(error).__name__
+            raise CheckpointError(
+                f"{path} is truncated or not a Paddle checkpoint ({reason})"
+            ) from error
+
+
+def save_pdparams(path: str | os.PathLike[str], state: Mapping[str, object]) -> None:
+    """Write arrays so that plain `paddle.load` gives them back as tensors; whole or not at all.
+
+    Args:
+        path: The file to write; its folder must exist.
+        state: Arrays by name, in the order to keep; for a `.pdopt` also numbers, texts and
+            nested dictionaries, lists and tuples of these. bfloat16 is given as uint16.
+
+    Raises:
+        TypeError: A value that `load_plain` would not give back.
+        OSError: As for `atomic_write`.
+    """
+    with atomic_write(path) as temporary:
+        write_pdparams(temporary, state)
+
+
+def write_pdparams(path: Path, state: Mapping[str, object]) -> None:
+    """Write the file in place, for callers that hold an `atomic_write` already."""
+    content = {name: _writable(name, value) for name, value in state.items()}
+    with path.open("wb") as file:
+        # Paddle's own protocol; at 4 no tensor needs to be cut into slices.
+        pickle.dump(content, file, protocol=4)
+
+
+# What a file may hold ------------------------------------------------------------------------
+
+_DTYPES = frozenset(
+    ["b1", "i1", "u1", "i2", "u2", "f2", "i4", "u4", "f4", "i8", "u8", "f8", "c8", "c16"]
+)
+_SCALARS = (str, bytes, bool, int, float, type(None))
+
+# Whatever a damaged pickle can set off in the unpickler or in the stand-ins below, by name.
+_BROKEN_PICKLE = (
+    pickle.UnpicklingError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
+class _Dtype:
+    """Stands in for `numpy.dtype`: a plain little-endian number type or an error."""
+
+    def __init__(self, code: str, *_flags: object) -> None:
+        if code not in _DTYPES:
+            raise ValueError(f"arrays of dtype {code!r} are no tensors")
+        self.dtype = np.dtype(code)
+
+    def __setstate__(self, state: tuple) -> None:
+        if state[1] not in ("<", "|", "="):
+            raise ValueError(f"byte order {state[1]!r} is not that of a Paddle file")
+
+
+class _Array:
+    """Stands in for `numpy.ndarray` and its `_reconstruct`: the array comes with the state."""
+
+    array: np.ndarray
+
+    def __init__(self, *_placeholder: object) -> None:
+        pass
+
+    def __setstate__(self, state: tuple) -> None:
+        _version, shape, dtype, is_fortran, data = state
+        if isinstance(data, str):  # a Python 2 string
+            data = data.encode("latin1")
+        order = "F" if is_fortran else "C"
+        flat = np.frombuffer(data, dtype.dtype) if data else np.empty(0, dtype.dtype)
+        if any(side < 0 for side in shape):
+            raise ValueError(f"an array of shape {shape}")
+        # The copy owns its memory and is writable; the bytes belong to the pickle.
+        self.array = np.array(flat.reshape(shape, order=order), order="C")
+
+
+class _Encoded:
+    """Stands in for what carries an array's bytes in protocol 2.
+
+    That is `_codecs.encode`, or `bytes()` for an empty array.
+    """
+
+    def __new__(cls, text: str = "", encoding: str = "latin1") -> bytes:  # type: ignore[misc]
+        """Give the bytes themselves."""
+        if encoding != "latin1":
+            raise ValueError(f"bytes encoded as {encoding!r}")
+        return text.encode("latin1")
+
+    def __setstate__(self, state: object) -> None:
+        # Without it, a pickle could set attributes on this class and they would stay.
+        raise ValueError("bytes with a state")
+
+
+_ADMITTED = {
+    ("builtins", "tuple"): tuple,
+    ("__builtin__", "tuple"): tuple,
+    ("collections", "OrderedDict"): OrderedDict,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+    ("numpy.core.multiarray", "_reconstruct"): _Array,
+    ("numpy._core.multiarray", "_reconstruct"): _Array,
+    ("_codecs", "encode"): _Encoded,
+    ("__builtin__", "bytes"): _Encoded,
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> object:
+        if (module, name) not in _ADMITTED:
+            raise UnsafeFileError(f"asks for {module}.{name}")
+        return _ADMITTED[module, name]
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, _Array):
+        return value.array
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        items = [_plain(item) for item in value]
+        if len(items) == 2 and isinstance(items[0], str) and isinstance(items[1], np.ndarray):
+            return items[1]  # how paddle.save writes a tensor outside a flat state dict
+        return items if isinstance(value, list) else tuple(items)
+    if isinstance(value, _SCALARS):
+        return value
+    raise ValueError(f"it holds a {type(value).__name__}")
+
+
+def _without_bookkeeping(content: object) -> object:
+    if not isinstance(content, dict):
+        return content
+    content.pop("StructuredToParameterName@@", None)
+    for name, info in content.pop("UnpackBigParamInfor@@", {}).items():
+        slices = [content.pop(part) for part in info["slices"]]
+        content[name] = np.concatenate(slices).reshape(info["OriginShape"])
+    return content
+
+
+def _writable(name: str, value: object) -> object:
+    if isinstance(value, np.ndarray):
+        if value.dtype.str[1:] not in _DTYPES:
+            raise TypeError(f"{name} has dtype {value.dtype}, which Paddle does not know")
+        return np.array(value, value.dtype.newbyteorder("<"), order="C", copy=False)
+    if isinstance(value, Mapping):
+        return {key: _writable(f"{name}.{key}", item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_writable(f"{name}.{i}", item) for i, item in enumerate(value))
+    if type(value) in _SCALARS:
+        return value
+    raise TypeError(f"{name} is a {type(value).__name__}; give numpy arrays and plain values")
+
+
+def _reserve_beside(target: Path) -> Path:
+    if target.is_dir():
+        raise IsADirectoryError(f"{target} is a folder; give the name of a file")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"the folder {target.parent} does not exist; make it first")
+    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.tmp{target.suffix}")
+    # Made here, not by the writer: a folder that can't be written is noticed before the work.
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    return temporary
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,116 @@
+"""FactSeg: foreground-activation driven segmentation of small objects.
+
+Source: Ma et al., "FactSeg: Foreground Activation-Driven Small Object Semantic Segmentation in
+Large-Scale Remote Sensing Imagery" (doi 10.1109/TGRS.2021.3097148); original file
+`module/factseg.py` of Junjue-Wang/FactSeg. Attribute names are those of the published checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import paddle
+import paddle.nn.functional as F
+from paddle import nn
+
+from factseg_paddle.models.backbones import BACKBONES, ResNetEncoder
+from factseg_paddle.models.decoder import AsymmetricDecoder
+from factseg_paddle.models.fpn import FPN
+from factseg_paddle.models.initializers import torch_default_bias, torch_default_weight
+
+SIZE_DIVISOR = 32
+
+
+class FactSegOutput(NamedTuple):
+    """Logits at input size: classes [N, num_classes, H, W] and foreground [N, 1, H, W]."""
+
+    class_logits: paddle.Tensor
+    binary_logits: paddle.Tensor
+
+
+class FactSeg(nn.Layer):
+    """A shared encoder, and for each of the two tasks an FPN, an asymmetric decoder and a 1x1 head.
+
+    Args:
+        num_classes: classes including the background, which is class 0.
+        backbone: "resnet18", "resnet34", "resnet50", "resnet101" or "resnet152".
+        output_stride: stride of the encoder's coarsest features: 8, 16 or 32.
+        frozen_stages: stages of the encoder that never change, see `ResNetEncoder`.
+        frozen_batch_norm: keep every BatchNorm of the encoder as it is.
+        gradient_checkpointing: recompute the activations of layer1..layer4 in backward.
+
+    Raises:
+        ValueError: unknown backbone or output stride, or fewer than two classes.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 16,
+        backbone: str = "resnet50",
+        *,
+        output_stride: int = 32,
+        frozen_stages: int = 0,
+        frozen_batch_norm: bool = False,
+        gradient_checkpointing: bool | Sequence[bool] = False,
+    ) -> None:
+        super().__init__()
+        if num_classes < 2:
+            raise ValueError(
+                f"num_classes {num_classes} is too few: background and one foreground class make 2"
+            )
+        if backbone not in BACKBONES:
+            raise ValueError(
+                f"backbone {backbone!r} is not known; use one of {', '.join(BACKBONES)}"
+            )
+        self.resencoder = ResNetEncoder(
+            BACKBONES[backbone](output_stride=output_stride),
+            frozen_stages=frozen_stages,
+            frozen_batch_norm=frozen_batch_norm,
+            gradient_checkpointing=gradient_checkpointing,
+        )
+        channels, strides = self.resencoder.out_channels, self.resencoder.out_strides
+        self.fgfpn = FPN(channels, strides)
+        self.bifpn = FPN(channels, strides)
+        self.fg_decoder = AsymmetricDecoder(256, 128, strides)
+        self.bi_decoder = AsymmetricDecoder(256, 128, strides)
+        self.fg_cls = _head(128, num_classes)
+        self.bi_cls = _head(128, 1)
+
+    def forward(self, x: paddle.Tensor) -> FactSegOutput:
+        """Map images [N, 3, H, W] to logits at the same size.
+
+        Raises:
+            ValueError: x is not [N, 3, H, W], or a side does not divide by 32.
+        """
+        _check_input(x)
+        features = self.resencoder(x)
+        class_logits = self.fg_cls(self.fg_decoder(self.fgfpn(features)))
+        binary_logits = self.bi_cls(self.bi_decoder(self.bifpn(features)))
+        return FactSegOutput(_upsample_x4(class_logits), _upsample_x4(binary_logits))
+
+
+def _head(in_channels: int, out_channels: int) -> nn.Conv2D:
+    return nn.Conv2D(
+        in_channels,
+        out_channels,
+        1,
+        weight_attr=torch_default_weight(in_channels),
+        bias_attr=torch_default_bias(in_channels),
+    )
+
+
+def _upsample_x4(logits: paddle.Tensor) -> paddle.Tensor:
+    return F.interpolate(logits, scale_factor=4, mode="bilinear", align_corners=True)
+
+
+def _check_input(x: paddle.Tensor) -> None:
+    if x.ndim != 4 or x.shape[1] != 3:
+        raise ValueError(f"input of shape {list(x.shape)} is not a batch of images [N, 3, H, W]")
+    for side, size in zip(("height", "width"), x.shape[2:], strict=True):
+        if size % SIZE_DIVISOR or size == 0:
+            lower = size // SIZE_DIVISOR * SIZE_DIVISOR
+            sizes = [str(s) for s in (lower, lower + SIZE_DIVISOR) if s > 0]
+            raise ValueError(
+                f"{side} {size} is not divisible by {SIZE_DIVISOR}; use {' or '.join(sizes)}"
+            )

@@ -1,0 +1,43 @@
+"""Parameter attributes that start a layer where its PyTorch counterpart starts.
+
+Paddle's own defaults differ: a 3x3 convolution of 256 channels starts at a standard deviation of
+.0295 where PyTorch's starts at .0120, and biases start at 0 instead of uniform.
+"""
+
+from __future__ import annotations
+
+import math
+
+from paddle import ParamAttr
+from paddle.nn import initializer
+
+
+def kaiming_normal_fan_out(out_channels: int, kernel_size: int) -> ParamAttr:
+    """Normal with variance 2 / (out_channels * kernel_size^2): the encoder's convolutions."""
+    fan_out = out_channels * kernel_size**2
+    return ParamAttr(initializer=initializer.KaimingNormal(fan_in=fan_out))
+
+
+def kaiming_uniform(fan_in: int, *, a: float) -> ParamAttr:
+    """Uniform in +-sqrt(6 / ((1 + a^2) fan_in)), as torch.nn.init.kaiming_uniform_."""
+    return ParamAttr(
+        initializer=initializer.KaimingUniform(
+            fan_in=fan_in, negative_slope=a, nonlinearity="leaky_relu"
+        )
+    )
+
+
+def torch_default_weight(fan_in: int) -> ParamAttr:
+    """What torch.nn.Conv2d and Linear give their weights: uniform in +-1 / sqrt(fan_in)."""
+    return kaiming_uniform(fan_in, a=math.sqrt(5))
+
+
+def torch_default_bias(fan_in: int) -> ParamAttr:
+    """What torch.nn.Conv2d and Linear give their biases: uniform in +-1 / sqrt(fan_in)."""
+    bound = 1 / math.sqrt(fan_in)
+    return ParamAttr(initializer=initializer.Uniform(-bound, bound))
+
+
+def zeros() -> ParamAttr:
+    """Zeros: the FPN's biases."""
+    return ParamAttr(initializer=initializer.Constant(0.0))

@@ -1,0 +1,25 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.paths import REPO
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """A function from a path inside the real data to where it lies; skips where it is absent."""
+    root = Path(os.environ.get("FACTSEG_DATA", REPO.parent / "shared" / "data"))
+
+    def locate(relative: str) -> Path:
+        path = root / relative
+        if not path.exists():
+            pytest.skip(f"real data {relative} is not there; FACTSEG_DATA names the folder it is in")
+        return path
+
+    return locate

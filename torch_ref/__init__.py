@@ -1,0 +1,9 @@
+"""The PyTorch reference: a literal translation of the papers and the original code.
+
+Twin of `factseg_paddle`, file by file; it has neither speed tricks nor options beyond the comparison.
+"""
+
+from torch_ref.losses import JointLoss, joint_probability
+from torch_ref.models import FactSeg
+
+__all__ = ["FactSeg", "JointLoss", "joint_probability"]

@@ -1,0 +1,21 @@
+"""The backbones by name; each entry builds a network with `out_channels` and `out_strides`."""
+
+from torch_ref.models.backbones.resnet import (
+    ResNet,
+    ResNetEncoder,
+    resnet18,
+    resnet34,
+    resnet50,
+    resnet101,
+    resnet152,
+)
+
+BACKBONES = {
+    "resnet18": resnet18,
+    "resnet34": resnet34,
+    "resnet50": resnet50,
+    "resnet101": resnet101,
+    "resnet152": resnet152,
+}
+
+__all__ = ["BACKBONES", "ResNet", "ResNetEncoder", *BACKBONES]

@@ -1,0 +1,230 @@
+"""ResNet-18/34/50/101/152 and the four-level encoder that FactSeg reads.
+
+Source: He et al., "Deep Residual Learning for Image Recognition" (arXiv 1512.03385), in the layout
+and with the names of torchvision's `resnet.py`: 7x7 stem, 3x3 max pooling, the stride of a
+bottleneck on its 3x3 convolution. `ResNetEncoder` follows SimpleCV's `module/_resnet.py`, which
+FactSeg uses.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut.
+
+    Args:
+        in_channels: channels of the input.
+        channels: channels of the output.
+        stride: stride of the first convolution and of the shortcut.
+        dilation: dilation of what follows the (possibly removed) subsampling.
+        first_dilation: dilation of the convolution that would subsample.
+        downsample: the projection of the shortcut, None where the input is added as it is.
+    """
+
+    expansion = 1
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        dilation: int,
+        first_dilation: int,
+        downsample: nn.Module | None,
+    ) -> None:
+        super().__init__()
+        self.conv1 = _conv3x3(in_channels, channels, stride, first_dilation)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU()
+        self.conv2 = _conv3x3(channels, channels, 1, dilation)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.downsample = downsample
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map [N, in_channels, H, W] to [N, channels, H/stride, W/stride]."""
+        identity = x if self.downsample is None else self.downsample(x)
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        return self.relu(out + identity)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions and a shortcut; the output has 4 * channels.
+
+    Arguments as in `BasicBlock`; stride and first_dilation apply to the only 3x3 convolution, so
+    `dilation` takes effect from the stage's second block on.
+    """
+
+    expansion = 4
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        dilation: int,  # noqa: ARG002 - one signature for both blocks
+        first_dilation: int,
+        downsample: nn.Module | None,
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = _conv3x3(channels, channels, stride, first_dilation)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv3 = nn.Conv2d(channels, channels * self.expansion, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(channels * self.expansion)
+        self.relu = nn.ReLU()
+        self.downsample = downsample
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map [N, in_channels, H, W] to [N, 4 * channels, H/stride, W/stride]."""
+        identity = x if self.downsample is None else self.downsample(x)
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        return self.relu(out + identity)
+
+
+class ResNet(nn.Module):
+    """The residual network; convolutions start kaiming-normal (fan_out), BatchNorm at 1 and 0.
+
+    Args:
+        block: BasicBlock or Bottleneck.
+        depths: number of blocks in layer1..layer4.
+        num_classes: classes of the `fc` head; None leaves the head out.
+        output_stride: 8, 16 or 32; below 32 the last stages keep their resolution and dilate, so
+            that every (32 / output_stride)-th position still holds what the strided network
+            computes.
+
+    Raises:
+        ValueError: another output_stride.
+    """
+
+    def __init__(
+        self,
+        block: type[BasicBlock] | type[Bottleneck],
+        depths: tuple[int, int, int, int],
+        *,
+        num_classes: int | None = None,
+        output_stride: int = 32,
+    ) -> None:
+        super().__init__()
+        if output_stride not in (8, 16, 32):
+            raise ValueError(f"output_stride {output_stride} is not known; use 8, 16 or 32")
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.relu = nn.ReLU()
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+
+        self.out_channels = tuple(width * block.expansion for width in (64, 128, 256, 512))
+        self.out_strides = tuple(min(stride, output_stride) for stride in (4, 8, 16, 32))
+        in_channels, in_stride, dilation = 64, 4, 1
+        for index, (width, depth) in enumerate(zip((64, 128, 256, 512), depths, strict=True)):
+            stride = self.out_strides[index] // in_stride
+            first_dilation = dilation
+            if index > 0 and stride == 1:
+                dilation *= 2
+            blocks = _make_stage(block, in_channels, width, depth, stride, dilation, first_dilation)
+            setattr(self, f"layer{index + 1}", blocks)
+            in_channels, in_stride = self.out_channels[index], self.out_strides[index]
+
+        self.avgpool = None if num_classes is None else nn.AdaptiveAvgPool2d(1)
+        self.fc = None if num_classes is None else nn.Linear(in_channels, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def features(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Map [N, 3, H, W] to (c2, c3, c4, c5) at `out_strides` with `out_channels`."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        c2 = self.layer1(x)
+        c3 = self.layer2(c2)
+        c4 = self.layer3(c3)
+        c5 = self.layer4(c4)
+        return c2, c3, c4, c5
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map [N, 3, H, W] to class logits [N, num_classes].
+
+        Raises:
+            ValueError: the network was built without a head.
+        """
+        if self.fc is None:
+            raise ValueError("this ResNet has no head: give num_classes, or call features(x)")
+        return self.fc(self.avgpool(self.features(x)[-1]).flatten(1))
+
+
+class ResNetEncoder(nn.Module):
+    """A ResNet without head under the name `resnet`, which the published checkpoints use."""
+
+    def __init__(self, resnet: ResNet) -> None:
+        super().__init__()
+        self.resnet = resnet
+        self.out_channels = resnet.out_channels
+        self.out_strides = resnet.out_strides
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Map [N, 3, H, W] to (c2, c3, c4, c5)."""
+        return self.resnet.features(x)
+
+
+def resnet18(**options: int | None) -> ResNet:
+    """ResNet-18; options as in `ResNet`."""
+    return ResNet(BasicBlock, (2, 2, 2, 2), **options)
+
+
+def resnet34(**options: int | None) -> ResNet:
+    """ResNet-34; options as in `ResNet`."""
+    return ResNet(BasicBlock, (3, 4, 6, 3), **options)
+
+
+def resnet50(**options: int | None) -> ResNet:
+    """ResNet-50; options as in `ResNet`."""
+    return ResNet(Bottleneck, (3, 4, 6, 3), **options)
+
+
+def resnet101(**options: int | None) -> ResNet:
+    """ResNet-101; options as in `ResNet`."""
+    return ResNet(Bottleneck, (3, 4, 23, 3), **options)
+
+
+def resnet152(**options: int | None) -> ResNet:
+    """ResNet-152; options as in `ResNet`."""
+    return ResNet(Bottleneck, (3, 8, 36, 3), **options)
+
+
+def _make_stage(
+    block: type[BasicBlock] | type[Bottleneck],
+    in_channels: int,
+    width: int,
+    depth: int,
+    stride: int,
+    dilation: int,
+    first_dilation: int,
+) -> nn.Sequential:
+    out_channels = width * block.expansion
+    downsample = None
+    if stride != 1 or in_channels != out_channels:
+        downsample = nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False),
+            nn.BatchNorm2d(out_channels),
+        )
+    blocks = [block(in_channels, width, stride, dilation, first_dilation, downsample)]
+    for _ in range(1, depth):
+        blocks.append(block(out_channels, width, 1, dilation, dilation, None))
+    return nn.Sequential(*blocks)
+
+
+def _conv3x3(in_channels: int, out_channels: int, stride: int, dilation: int) -> nn.Conv2d:
+    return nn.Conv2d(
+        in_channels,
+        out_channels,
+        3,
+        stride=stride,
+        padding=dilation,
+        dilation=dilation,
+        bias=False,
+    )

@@ -1,0 +1,89 @@
+"""FactSeg: foreground-activation driven segmentation of small objects.
+
+Source: Ma et al., "FactSeg: Foreground Activation-Driven Small Object Semantic Segmentation in
+Large-Scale Remote Sensing Imagery" (doi 10.1109/TGRS.2021.3097148); original file
+`module/factseg.py` of Junjue-Wang/FactSeg. Attribute names are those of the published checkpoints.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from torch_ref.models.backbones import BACKBONES, ResNetEncoder
+from torch_ref.models.decoder import AsymmetricDecoder
+from torch_ref.models.fpn import FPN
+
+SIZE_DIVISOR = 32
+
+
+class FactSegOutput(NamedTuple):
+    """Logits at input size: classes [N, num_classes, H, W] and foreground [N, 1, H, W]."""
+
+    class_logits: torch.Tensor
+    binary_logits: torch.Tensor
+
+
+class FactSeg(nn.Module):
+    """A shared encoder, and for each of the two tasks an FPN, an asymmetric decoder and a 1x1 head.
+
+    Args:
+        num_classes: classes including the background, which is class 0.
+        backbone: "resnet18", "resnet34", "resnet50", "resnet101" or "resnet152".
+        output_stride: stride of the encoder's coarsest features: 8, 16 or 32.
+
+    Raises:
+        ValueError: unknown backbone or output stride, or fewer than two classes.
+    """
+
+    def __init__(
+        self, num_classes: int = 16, backbone: str = "resnet50", *, output_stride: int = 32
+    ) -> None:
+        super().__init__()
+        if num_classes < 2:
+            raise ValueError(
+                f"num_classes {num_classes} is too few: background and one foreground class make 2"
+            )
+        if backbone not in BACKBONES:
+            raise ValueError(
+                f"backbone {backbone!r} is not known; use one of {', '.join(BACKBONES)}"
+            )
+        self.resencoder = ResNetEncoder(BACKBONES[backbone](output_stride=output_stride))
+        channels, strides = self.resencoder.out_channels, self.resencoder.out_strides
+        self.fgfpn = FPN(channels, strides)
+        self.bifpn = FPN(channels, strides)
+        self.fg_decoder = AsymmetricDecoder(256, 128, strides)
+        self.bi_decoder = AsymmetricDecoder(256, 128, strides)
+        self.fg_cls = nn.Conv2d(128, num_classes, 1)
+        self.bi_cls = nn.Conv2d(128, 1, 1)
+
+    def forward(self, x: torch.Tensor) -> FactSegOutput:
+        """Map images [N, 3, H, W] to logits at the same size.
+
+        Raises:
+            ValueError: x is not [N, 3, H, W], or a side does not divide by 32.
+        """
+        _check_input(x)
+        features = self.resencoder(x)
+        class_logits = self.fg_cls(self.fg_decoder(self.fgfpn(features)))
+        binary_logits = self.bi_cls(self.bi_decoder(self.bifpn(features)))
+        return FactSegOutput(_upsample_x4(class_logits), _upsample_x4(binary_logits))
+
+
+def _upsample_x4(logits: torch.Tensor) -> torch.Tensor:
+    return F.interpolate(logits, scale_factor=4, mode="bilinear", align_corners=True)
+
+
+def _check_input(x: torch.Tensor) -> None:
+    if x.ndim != 4 or x.shape[1] != 3:
+        raise ValueError(f"input of shape {list(x.shape)} is not a batch of images [N, 3, H, W]")
+    for side, size in zip(("height", "width"), x.shape[2:], strict=True):
+        if size % SIZE_DIVISOR or size == 0:
+            lower = size // SIZE_DIVISOR * SIZE_DIVISOR
+            sizes = [str(s) for s in (lower, lower + SIZE_DIVISOR) if s > 0]
+            raise ValueError(
+                f"{side} {size} is not divisible by {SIZE_DIVISOR}; use {' or '.join(sizes)}"
+            )
