@@ -14,7 +14,7 @@ from paddle import nn
 from alignment.pair import AlignmentError, Pair
 from alignment.structure import flatten, replace_tensors
 from alignment.tensor_map import PaddleTensor
-from alignment.tracing import LayerRecorder, Trace
+from alignment.tracing import CallNames, LayerRecorder, Trace
 from alignment.weights import load_paddle_state, paddle_state, paddle_tensors
 
 
@@ -57,21 +57,45 @@ class PaddleSide:
             arrays = self.pair.named_arrays()
             return {name: _array(_tensor(array)) for name, array in arrays.items()}
 
-    def run(
-        self,
-        dtype: str,
-        *,
-        backward: bool,
-        output_gradients: Mapping[str, np.ndarray] | None = None,
-    ) -> Trace:
-        """Run forward, and where the pair has a loss and `backward` is set, back.
+    def forward(self, dtype: str) -> Trace:
+        """Run the model as it is: its layers, its outputs, its loss.
 
         Args:
             dtype: "float32" or "float64".
-            backward: whether to compute gradients.
-            output_gradients: the reference's gradients by output name: what is sent back through
-                the network in the place of this side's own, so that a loss whose selection
-                rounding decides (top-k) does not blur the network's gradients.
+
+        Raises:
+            AlignmentError: the model or the loss raised.
+        """
+        with _as_found(dtype, self.device), _named_errors(dtype), paddle.no_grad():
+            model = self._copy_of_model(dtype)
+            with self._recorder(model) as recorder:
+                output = model(*(_tensor(array, dtype) for array in self.pair.inputs))
+            trace = Trace(recorder.values, recorder.not_called)
+            for name, tensor in flatten(output, paddle.is_tensor, "output"):
+                trace.values[f"output/{name}"] = _array(tensor)
+            if self.pair.paddle_loss:
+                loss, _ = self._loss(output, backward=False)
+                trace.values["loss/loss"] = _array(loss)
+            return trace
+
+    def backward(
+        self,
+        dtype: str,
+        activations: Mapping[str, np.ndarray],
+        output_gradients: Mapping[str, np.ndarray],
+    ) -> Trace:
+        """Run backward at the reference's activations.
+
+        Gradients jump where a ReLU's input or the distance of two pixels from a top-k's cut is 0
+        but for rounding, and two programs that are both right land on either side. So every layer
+        hands on the reference's output (its own gradient is kept), the loss is differentiated at
+        the reference's outputs, and the reference's gradient of them is sent back.
+
+        Args:
+            dtype: "float32" or "float64".
+            activations: the reference's values in `dtype`, by the names of its trace; where a
+                value is missing, the model's own is used.
+            output_gradients: the reference's, by output name; empty to use the model's own.
 
         Raises:
             AlignmentError: the model or the loss raised.
@@ -80,22 +104,23 @@ class PaddleSide:
             model = self._copy_of_model(dtype)
             inputs = [_tensor(array, dtype) for array in self.pair.inputs]
             for tensor in inputs:
-                tensor.stop_gradient = not (backward and tensor.is_floating_point())
-            with paddle.set_grad_enabled(backward), self._recorder(model) as recorder:
+                tensor.stop_gradient = not tensor.is_floating_point()
+            with _forced(model, activations, self.pair.rename):
                 output = model(*inputs)
-            trace = Trace(recorder.values, recorder.not_called)
             outputs = dict(flatten(output, paddle.is_tensor, "output"))
-            trace.values |= {f"output/{n}": _array(t) for n, t in outputs.items()}
-            if self.pair.paddle_loss:
-                loss, gradients = self._loss(output, backward=backward)
-                trace.values["loss/loss"] = _array(loss)
-                named = dict(zip(outputs, gradients, strict=True))
-                _add(trace, "output_gradient", named)
-                if backward:
-                    _backward(outputs, output_gradients or named, dtype)
-                    named = {f"inputs[{i}]": tensor.grad for i, tensor in enumerate(inputs)}
-                    _add(trace, "input_gradient", named)
-                    _add(trace, "gradient", {n: p.grad for n, p in model.named_parameters()})
+            reference = (
+                _forced_value(tensor, activations.get(f"output/{name}"))
+                for name, tensor in outputs.items()
+            )
+            _, gradients = self._loss(
+                replace_tensors(output, paddle.is_tensor, reference), backward=True
+            )
+            trace = Trace()
+            own = dict(zip(outputs, gradients, strict=True))
+            _add(trace, "output_gradient", own)
+            _backward(outputs, output_gradients or own, dtype)
+            _add(trace, "gradient", {n: p.grad for n, p in model.named_parameters()})
+            _add(trace, "input_gradient", {f"inputs[{i}]": t.grad for i, t in enumerate(inputs)})
             return trace
 
     def _loss(self, output: Any, *, backward: bool) -> tuple[paddle.Tensor, list]:
@@ -154,6 +179,37 @@ def _tensor(array: np.ndarray, dtype: str | None = None) -> paddle.Tensor:
 
 def _array(tensor: paddle.Tensor) -> np.ndarray:
     return np.array(tensor.detach().numpy())
+
+
+@contextlib.contextmanager
+def _forced(
+    model: nn.Layer, activations: Mapping[str, np.ndarray], rename: Mapping[str, str]
+) -> Iterator[None]:
+    """Let every layer hand on the reference's output, with the gradient of its own."""
+    names = CallNames(model.named_sublayers(), rename)
+
+    def force(layer: nn.Layer, _inputs: Any, output: Any) -> Any:
+        call = names.next_call(layer)
+        values = (
+            _forced_value(tensor, activations.get(f"layer/{name}"))
+            for name, tensor in flatten(output, paddle.is_tensor, call)
+        )
+        return replace_tensors(output, paddle.is_tensor, values)
+
+    handles = [layer.register_forward_post_hook(force) for layer in names.layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _forced_value(tensor: paddle.Tensor, reference: np.ndarray | None) -> paddle.Tensor:
+    if reference is None or not tensor.is_floating_point():
+        return tensor
+    if tuple(tensor.shape) != reference.shape:
+        return tensor  # the forward step names it
+    return tensor + (_tensor(reference, str(tensor.dtype).rpartition(".")[2]) - tensor).detach()
 
 
 def _backward(outputs: dict[str, paddle.Tensor], gradients: Mapping[str, Any], dtype: str) -> None:

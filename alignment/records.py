@@ -34,6 +34,8 @@ class Reference:
         received: inputs and targets as torch holds them.
         trace: the run that Paddle is judged by.
         dtype: the dtype of that run: float64, or float32 where torch can't run it in float64.
+        activations: layers and outputs of torch's float32 run, at which Paddle's float32 gradients
+            are computed.
         rounding: error of torch float32 against `trace`, by the trace's names.
         float32_dtypes: dtype of each value in torch's float32 run.
         jumps: see `TorchSide.gradient_jumps`.
@@ -49,6 +51,7 @@ class Reference:
     received: dict[str, np.ndarray] = field(default_factory=dict)
     trace: Trace = field(default_factory=Trace)
     dtype: str = "float64"
+    activations: dict[str, np.ndarray] = field(default_factory=dict)
     rounding: dict[str, float] = field(default_factory=dict)
     float32_dtypes: dict[str, str] = field(default_factory=dict)
     jumps: dict[str, np.ndarray] = field(default_factory=dict)
@@ -63,6 +66,7 @@ def save_reference(reference: Reference, folder: Path) -> None:
         "weights": reference.weights,
         "received": reference.received,
         "values": reference.trace.values,
+        "activations": reference.activations,
         "jumps": reference.jumps,
         **{f"checks/{step}": values for step, values in reference.checks.items()},
     }
@@ -124,6 +128,7 @@ def load_reference(folder: Path) -> Reference:
             received=groups.get("received", {}),
             trace=Trace(groups.get("values", {}), header["not_called"]),
             dtype=header["dtype"],
+            activations=groups.get("activations", {}),
             rounding=header["rounding"],
             float32_dtypes=header["float32_dtypes"],
             jumps=groups.get("jumps", {}),

@@ -58,7 +58,7 @@ class StepResult:
         if not self:
             line += f"\n{'':11}first divergence: {self.first_divergence}"
             failed = next((tensor for tensor in self.tensors if not tensor), None)
-            line += f"\n{'':11}{failed}" if failed else ""
+            line += "" if failed is None else f"\n{'':11}{failed}"
         return line
 
     def _summary(self) -> str:

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from alignment.tracing import Trace
 
 CHECK_BOUND = FLOAT64_BOUND
 CHECK_BOUND_FLOAT32 = 1e-6
+
+if TYPE_CHECKING:
+    from alignment.paddle_side import PaddleSide
 
 Progress = Callable[[str], None]
 
@@ -119,6 +123,11 @@ def run_torch(
         else:
             reference.rounding = _rounding(reference, trace)
         reference.trace.output = None
+        if backward:
+            activations = ("layer/", "output/")
+            reference.activations = {
+                key: array for key, array in trace.values.items() if key.startswith(activations)
+            }
     for step in steps:
         if step in pair.checks:
             tell(f"{step}: the reference's values")
@@ -134,7 +143,9 @@ def run_paddle_alone(pair: Pair, steps: Sequence[str], out: Path, *, device: str
     side, log = PaddleSide(pair, device), _ReprodLog(out)
     log.write("data", "paddle", side.received())
     if _runs_models(steps):
-        trace = side.run("float32", backward="backward" in steps)
+        trace = side.forward("float32")
+        if "backward" in steps:
+            trace.values |= side.backward("float32", {}, {}).values
         log.write_trace(steps, "paddle", trace.values)
     for step in steps:
         if step in pair.checks:
@@ -222,41 +233,49 @@ def _run_paddle(
     ]
 
 
-def _judged_runs(judge, side, steps, log, notes, tell) -> dict[str, list[TensorResult]]:  # noqa: ANN001
+def _judged_runs(
+    judge: RunJudge,
+    side: PaddleSide,
+    steps: Sequence[str],
+    log: _ReprodLog,
+    notes: dict[str, list[str]],
+    tell: Progress,
+) -> dict[str, list[TensorResult]]:
     """Run Paddle in both dtypes; each tensor's two results stand together, float64 first."""
-    backward = "backward" in steps
     reference = judge.reference
-    gradients = reference.trace.of_kind("output_gradient")
-    by_dtype: dict[str, dict[str, list[TensorResult]]] = {}
+    judged: dict[str, list[list[TensorResult]]] = {s: [] for s in ("forward", "loss", "backward")}
+    remarks = list(reference.notes)
     for dtype in ("float64", "float32"):
         if dtype == "float64" and reference.dtype != "float64":
             continue
         tell(f"Paddle {dtype}")
         try:
-            trace = side.run(dtype, backward=backward, output_gradients=gradients)
+            trace = side.forward(dtype)
+            if "backward" in steps:
+                gradients = _gradients(side, reference, dtype)
         except AlignmentError as error:
             if dtype == "float32":
                 raise
-            remark = f"float64 can't be run, judged in float32 alone: {error}"
-            reference.notes.append(remark)
+            remarks.append(f"float64 can't be run, judged in float32 alone: {error}")
             continue
+        judged["forward"].append(judge.forward(trace, dtype))
+        judged["loss"].append(judge.loss(trace, dtype))
+        if "backward" in steps:
+            judged["backward"].append(judge.backward(gradients, dtype))
+            trace.values |= gradients.values
         if dtype == "float32":
             log.write_trace(steps, "paddle", trace.values)
-            if "forward" in notes:
-                notes["forward"] += notes_on_calls(reference, trace)
-        by_dtype[dtype] = {
-            "forward": judge.forward(trace, dtype) if "forward" in steps else [],
-            "loss": judge.loss(trace, dtype) if "loss" in steps else [],
-            "backward": judge.backward(trace, dtype) if backward else [],
-        }
-        del trace  # hundreds of MB: the next run's values take its place
-    for step in steps:
-        if step in ("forward", "loss", "backward"):
-            notes[step] += reference.notes
-    return {
-        step: _interleaved([judged[step] for judged in by_dtype.values()])
-        for step in ("forward", "loss", "backward")
-    }
+            notes.get("forward", []).extend(notes_on_calls(reference, trace))
+        trace = gradients = None  # hundreds of MB: the next run's values take their place
+    for step in judged:
+        notes.get(step, []).extend(remarks)
+    return {step: _interleaved(results) for step, results in judged.items()}
+
+
+def _gradients(side: PaddleSide, reference: Reference, dtype: str) -> Trace:
+    same = dtype == reference.dtype
+    activations = reference.trace.values if same else reference.activations
+    return side.backward(dtype, activations, reference.trace.of_kind("output_gradient"))
 
 
 def _interleaved(lists: Sequence[list[TensorResult]]) -> list[TensorResult]:
@@ -267,7 +286,7 @@ def _interleaved(lists: Sequence[list[TensorResult]]) -> list[TensorResult]:
     return [result for results in by_name.values() for result in results]
 
 
-def _transfer(weight_map: WeightMap, reference: Reference, side) -> None:  # noqa: ANN001
+def _transfer(weight_map: WeightMap, reference: Reference, side: PaddleSide) -> None:
     """Carry over what fits; what does not fails the weights step."""
     misfits = {problem.name for problem in weight_map.problems}
     fitting = tuple(source for source in weight_map.sources if not misfits & {*source.torch_names})

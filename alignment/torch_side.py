@@ -19,8 +19,8 @@ from alignment.weights import array_of_torch, load_torch_state, torch_specs, tor
 PERTURBATIONS = 16
 """Draws of `gradient_jumps`: a pixel at the cut goes unseen with a chance of about 2^-16."""
 
-PERTURBATION = 1e-4
-"""Their size relative to the largest output: 100 times the float32 error of the networks here."""
+PERTURBATION = 1e-5
+"""Their size relative to the largest output, some times the float32 error of the networks here."""
 
 
 class TorchSide:

@@ -39,6 +39,36 @@ class Trace:
         return {k[len(prefix) :]: v for k, v in self.values.items() if k.startswith(prefix)}
 
 
+class CallNames:
+    """Names the calls of a model's layers: `NAME`, then `NAME#2`, … as torch spells NAME.
+
+    Args:
+        layers: (structured name, layer) of all layers below the model; of several names that share
+            a layer the first counts.
+        rename: regexes from this side's names to torch's.
+    """
+
+    def __init__(self, layers: Iterable[tuple[str, Any]], rename: Mapping[str, str]) -> None:
+        self._names: dict[int, str] = {}
+        self.layers: list[Any] = []
+        for own_name, layer in layers:
+            if id(layer) not in self._names:
+                self._names[id(layer)] = renamed(own_name, rename)
+                self.layers.append(layer)
+        self._calls: Counter[str] = Counter()
+
+    def next_call(self, layer: Any) -> str:
+        """Count a call of the layer and give its name."""
+        name = self._names[id(layer)]
+        self._calls[name] += 1
+        return name if self._calls[name] == 1 else f"{name}#{self._calls[name]}"
+
+    @property
+    def not_called(self) -> list[str]:
+        """Layers that were not called so far."""
+        return [name for name in self._names.values() if name not in self._calls]
+
+
 class LayerRecorder:
     """Copies the output of every named layer when the layer returns.
 
@@ -67,13 +97,9 @@ class LayerRecorder:
     ) -> None:
         self.values: dict[str, np.ndarray] = {}
         self._is_tensor, self._to_array, self._version = is_tensor, to_array, version
-        self._calls: Counter[str] = Counter()
         self._last: tuple[Any, int, np.ndarray] | None = None
-        self._names = {}
-        self._handles = []
-        for own_name, layer in layers:
-            self._names[id(layer)] = renamed(own_name, rename)
-            self._handles.append(add_hook(layer, self._on_return))
+        self._names = CallNames(layers, rename)
+        self._handles = [add_hook(layer, self._on_return) for layer in self._names.layers]
 
     def __enter__(self) -> LayerRecorder:
         return self
@@ -86,12 +112,10 @@ class LayerRecorder:
     @property
     def not_called(self) -> list[str]:
         """Layers that have not returned so far."""
-        return [name for name in self._names.values() if name not in self._calls]
+        return self._names.not_called
 
     def _on_return(self, layer: Any, _inputs: Any, output: Any) -> None:
-        name = self._names[id(layer)]
-        self._calls[name] += 1
-        call = name if self._calls[name] == 1 else f"{name}#{self._calls[name]}"
+        call = self._names.next_call(layer)
         for full_name, tensor in flatten(output, self._is_tensor, call):
             self.values[f"layer/{full_name}"] = self._copy(tensor)
 

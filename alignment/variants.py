@@ -60,11 +60,14 @@ def identify(checkpoint: Checkpoint, arch: str = "auto") -> Variant:
     """
     arch = _arch_of(checkpoint, ARCHS if arch == "auto" else (arch,))
     num_classes, source = _num_classes(checkpoint, _HEADS[arch])
-    variants = [
-        Variant(arch, backbone, num_classes, source, _specs(arch, backbone, num_classes))
-        for backbone in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
-    ]
-    return min(variants, key=lambda variant: len(misfits(variant, checkpoint)))
+    counted = []
+    for backbone in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"):
+        specs = _specs(arch, backbone, num_classes)
+        variant = Variant(arch, backbone, num_classes, source, specs)
+        counted.append((len(misfits(variant, checkpoint)), variant))
+        if counted[-1][0] == 0:
+            return variant
+    return min(counted, key=lambda pair: pair[0])[1]
 
 
 def misfits(variant: Variant, checkpoint: Checkpoint) -> list[Misfit]:

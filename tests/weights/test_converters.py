@@ -10,6 +10,8 @@ import paddle
 import pytest
 import torch
 
+import factseg_paddle
+import torch_ref
 from alignment.checkpoints import Form, read_checkpoint
 from alignment.manifest import (
     Manifest,
@@ -85,6 +87,21 @@ def test_a_converted_resnet50_loads_into_paddle_vision_and_computes_the_same(tmp
     theirs = model(torch.from_numpy(x)).detach().numpy()
     ours = net(paddle.to_tensor(x)).numpy()
     assert np.abs(ours - theirs).max() < 1e-4 * np.abs(theirs).max()
+
+
+def test_a_converted_factseg_loads_into_ours_and_computes_the_same(tmp_path):
+    torch.manual_seed(0)
+    model = torch_ref.FactSeg(num_classes=6, backbone="resnet18").eval()
+    torch.save(model.state_dict(), tmp_path / "a.pth")
+    assert convert_torch2paddle.main(["--input", str(tmp_path / "a.pth")]) == 0
+    net = factseg_paddle.FactSeg(num_classes=6, backbone="resnet18")
+    assert net.set_state_dict(paddle.load(str(tmp_path / "a.pdparams"))) == ([], [])
+    net.eval()
+    x = np.random.RandomState(0).rand(1, 3, 64, 64).astype(np.float32)
+    with torch.no_grad():
+        theirs = model(torch.from_numpy(x))
+    for our, their in zip(net(paddle.to_tensor(x)), theirs, strict=True):
+        assert np.abs(our.numpy() - their.numpy()).max() < 1e-4 * np.abs(their.numpy()).max()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,136 @@
+"""Both packages behind one face, so that one tester runs over both."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import paddle
+import torch
+
+import factseg_paddle
+import torch_ref
+from factseg_paddle.models import backbones as paddle_backbones
+from torch_ref.models import backbones as torch_backbones
+
+
+class TorchSide:
+    """torch_ref."""
+
+    package: ModuleType = torch_ref
+    backbones: ModuleType = torch_backbones
+
+    def tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.array(array))
+
+    def array(self, tensor: torch.Tensor) -> np.ndarray:
+        return tensor.detach().numpy()
+
+    def seed(self, seed: int) -> None:
+        torch.manual_seed(seed)
+
+    def double(self, model: Any) -> Any:
+        return model.double()
+
+    def load(self, model: Any, weights: dict[str, np.ndarray]) -> None:
+        missing, extra = model.load_state_dict(
+            {name: torch.from_numpy(array) for name, array in weights.items()}, strict=False
+        )
+        assert not extra
+        assert all(name.endswith("num_batches_tracked") for name in missing)
+
+    def state(self, model: Any) -> dict[str, np.ndarray]:
+        return {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
+
+    def parameters(self, model: Any) -> dict[str, Any]:
+        return dict(model.named_parameters())
+
+    def gradients(self, model: Any) -> dict[str, np.ndarray]:
+        return {n: p.grad.numpy() for n, p in model.named_parameters() if p.grad is not None}
+
+    def statistics_names(self) -> tuple[str, str]:
+        return "running_mean", "running_var"
+
+    def train_steps(self, model: Any, rates: list[float], clip: float):
+        """An optimizer step function of (loss) -> gradient norm before clipping."""
+        optimizer = torch.optim.SGD(
+            model.parameters(), lr=rates[0], momentum=0.9, weight_decay=1e-4
+        )
+        iterator = iter(rates)
+
+        def step(loss: torch.Tensor) -> float:
+            optimizer.param_groups[0]["lr"] = next(iterator)
+            optimizer.zero_grad()
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+            optimizer.step()
+            return float(norm)
+
+        return step
+
+
+class PaddleSide:
+    """factseg_paddle; names are given in torch's spelling."""
+
+    package: ModuleType = factseg_paddle
+    backbones: ModuleType = paddle_backbones
+
+    def tensor(self, array: np.ndarray) -> paddle.Tensor:
+        return paddle.to_tensor(array)
+
+    def array(self, tensor: paddle.Tensor) -> np.ndarray:
+        return tensor.detach().numpy()
+
+    def seed(self, seed: int) -> None:
+        paddle.seed(seed)
+
+    def double(self, model: Any) -> Any:
+        return model.to(dtype="float64")
+
+    def load(self, model: Any, weights: dict[str, np.ndarray]) -> None:
+        missing, extra = model.set_state_dict({_paddle(n): a for n, a in weights.items()})
+        assert not missing
+        assert not extra
+
+    def state(self, model: Any) -> dict[str, np.ndarray]:
+        return {_torch(name): tensor.numpy() for name, tensor in model.state_dict().items()}
+
+    def parameters(self, model: Any) -> dict[str, Any]:
+        named = model.named_parameters()
+        return {n: p for n, p in named if not n.endswith(("._mean", "._variance"))}
+
+    def gradients(self, model: Any) -> dict[str, np.ndarray]:
+        return {n: p.grad.numpy() for n, p in model.named_parameters() if p.grad is not None}
+
+    def train_steps(self, model: Any, rates: list[float], clip: float):
+        """An optimizer step function of (loss) -> gradient norm before clipping."""
+        optimizer = paddle.optimizer.Momentum(
+            learning_rate=rates[0],
+            momentum=0.9,
+            weight_decay=1e-4,
+            parameters=[p for p in model.parameters() if not p.stop_gradient],
+            grad_clip=paddle.nn.ClipGradByGlobalNorm(clip),
+        )
+        iterator = iter(rates)
+
+        def step(loss: paddle.Tensor) -> float:
+            optimizer.set_lr(next(iterator))
+            optimizer.clear_grad()
+            loss.backward()
+            squares = [float((p.grad**2).sum()) for p in model.parameters() if p.grad is not None]
+            optimizer.step()
+            return float(np.sqrt(np.sum(squares)))
+
+        return step
+
+
+SIDES = {"torch_ref": TorchSide(), "factseg_paddle": PaddleSide()}
+
+
+def _paddle(name: str) -> str:
+    return name.replace("running_mean", "_mean").replace("running_var", "_variance")
+
+
+def _torch(name: str) -> str:
+    return name.replace("._mean", ".running_mean").replace("._variance", ".running_var")
