@@ -1,13 +1,13 @@
 """`python -m alignment`: compare a Paddle model with its torch reference, step by step.
 
-examples:
+Examples:
   python -m alignment                                    FactSeg on sample scenes, all steps
   python -m alignment --image I.png --mask M.png --crop 256
   python -m alignment --pair my_pair.py:make_pair --steps forward backward
   python -m alignment --side torch --out record          where Paddle is not installed
   python -m alignment --torch-records record             where torch is not installed
 
-exit status: 0 aligned (or recorded), 1 misaligned, 2 could not run
+Exit status: 0 aligned (or recorded), 1 misaligned, 2 could not run
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from pathlib import Path
 
 from alignment.pair import STEPS, AlignmentError
 from alignment.pairs.loading import Request, load_pair
-from alignment.records import load_reference, save_reference
+from alignment.records import Reference, load_reference, save_reference
 from alignment.run import align, chosen_steps, run_paddle_alone, run_torch
+from factseg_paddle.command_line import ArgumentParser
+from factseg_paddle.io import sha256_of_file
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -63,22 +65,43 @@ def _run(args: argparse.Namespace) -> tuple[bool, str]:
             crop=args.crop,
             torch_weights=args.torch_weights,
             paddle_weights=args.paddle_weights,
+            torch_recorded=args.torch_records is not None,
         )
     )
     steps = chosen_steps(pair, args.steps)
     if args.side == "torch":
-        reference = run_torch(pair, steps, device=args.device, progress=_tell)
+        reference = run_torch(pair, steps, device=args.device, out=args.out, progress=_tell)
+        reference.identity = _identity(args)
         save_reference(reference, args.out)
         return True, _recorded(args, pair.name, steps)
     if args.side == "paddle" and not args.torch_records:
         run_paddle_alone(pair, steps, args.out, device=args.device)
         return True, _recorded(args, pair.name, steps)
-    reference = load_reference(args.torch_records) if args.torch_records else None
+    reference = _recorded_reference(args) if args.torch_records else None
     report = align(
         pair, steps, device=args.device, out=args.out, reference=reference, progress=_tell
     )
     text = json.dumps(report.as_dict()) if args.json else f"{report}\nreport: {args.out}"
     return report.passed, text
+
+
+def _recorded_reference(args: argparse.Namespace) -> Reference:
+    reference = load_reference(args.torch_records)
+    for what, value in _identity(args).items():
+        if reference.identity.get(what) != value:
+            raise AlignmentError(
+                f"the torch record was made with {what} {reference.identity.get(what, 'unknown')}, "
+                f"this is {value}; record again"
+            )
+    return reference
+
+
+def _identity(args: argparse.Namespace) -> dict[str, str]:
+    """What decides the torch side beside its inputs, as far as it is given here."""
+    identity = {"pair": args.pair, "seed": str(args.seed)}
+    if args.torch_weights:
+        identity["torch weights"] = sha256_of_file(args.torch_weights)
+    return identity
 
 
 def _recorded(args: argparse.Namespace, pair: str, steps: Sequence[str]) -> str:
@@ -91,7 +114,7 @@ def _recorded(args: argparse.Namespace, pair: str, steps: Sequence[str]) -> str:
 
 def _parse(argv: Sequence[str] | None, default_out: str) -> argparse.Namespace:
     description, _, epilog = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m alignment",
         description=description,
         epilog=epilog,

@@ -28,8 +28,8 @@ FLOAT32_FLOOR = 2.0**-20
 """No smaller error of torch float32 is believed (8 roundings): a scalar may be right by luck."""
 
 SCALE_FLOOR = 1e-9
-"""Tensors that are smaller than this, relative to the largest of their kind, are measured against
-that largest one: what is zero but for rounding (a bias before a softmax) has no scale of its own."""
+"""Tensors that are smaller than this, relative to the largest of their kind, are measured as if
+they were this large: what is zero but for rounding (a bias before a softmax) has no own scale."""
 
 
 @dataclass(frozen=True)
@@ -107,17 +107,9 @@ def compare(
         shape, kind = tuple(ours.shape), str(ours.dtype)
         return TensorResult(name, comparison, shape, kind, error, allowed, status, reason, place)
 
-    if ours.shape != reference.shape:
-        reason = f"shape {list(ours.shape)} where the reference has {list(reference.shape)}"
-        return result("failed", None, reason)
-    if str(ours.dtype) != dtype:
-        return result("failed", None, f"dtype {ours.dtype} where {dtype} is expected")
-    if not reference.size:
-        return result("failed", None, "the tensor is empty: nothing was compared")
-    reason = _difference_of_non_finite(reference, ours)
+    reason = _incomparable(reference, ours, dtype)
     if reason:
         return result("failed", None, reason)
-
     difference, unit = _difference(reference, ours, scale)
     if unit == 0 and difference.any():
         return result("failed", None, f"the reference is 0, ours reaches {np.max(difference):.3g}")
@@ -161,6 +153,17 @@ def largest_value(array: np.ndarray) -> float:
     """The largest finite absolute value, 0 where there is none."""
     values = np.abs(np.asarray(array, np.float64))
     return float(np.max(values, initial=0.0, where=np.isfinite(values)))
+
+
+def _incomparable(reference: np.ndarray, ours: np.ndarray, dtype: str) -> str:
+    """Why no error can be given; "" where it can."""
+    if ours.shape != reference.shape:
+        return f"shape {list(ours.shape)} where the reference has {list(reference.shape)}"
+    if str(ours.dtype) != dtype:
+        return f"dtype {ours.dtype} where {dtype} is expected"
+    if not reference.size:
+        return "the tensor is empty: nothing was compared"
+    return _difference_of_non_finite(reference, ours)
 
 
 def _difference(reference: np.ndarray, ours: np.ndarray, scale: float) -> tuple[np.ndarray, float]:

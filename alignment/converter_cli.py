@@ -10,6 +10,7 @@ from pathlib import Path
 from alignment.checkpoints import Side
 from alignment.conversion import convert
 from alignment.variants import ARCHS
+from factseg_paddle.command_line import ArgumentParser
 from factseg_paddle.io import CheckpointError
 
 _SUFFIXES = {"torch": ".pth", "paddle": ".pdparams"}
@@ -30,7 +31,7 @@ def run_converter(
     Returns:
         0 when all is converted, 2 when something could not be, with one sentence on stderr.
     """
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     came, goes = _SUFFIXES["paddle" if to == "torch" else "torch"], _SUFFIXES[to]

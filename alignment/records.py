@@ -41,6 +41,7 @@ class Reference:
         jumps: see `TorchSide.gradient_jumps`.
         checks: {step: {name: array}}, the reference values of the pair's checks.
         environment: versions on that side.
+        identity: what the record was made of, beside its inputs: seed and weight file.
         notes: remarks for the report.
     """
 
@@ -57,6 +58,7 @@ class Reference:
     jumps: dict[str, np.ndarray] = field(default_factory=dict)
     checks: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    identity: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -86,6 +88,7 @@ def save_reference(reference: Reference, folder: Path) -> None:
         "float32_dtypes": reference.float32_dtypes,
         "checks": list(reference.checks),
         "environment": reference.environment,
+        "identity": reference.identity,
         "notes": reference.notes,
         "names": names,
         "sha256": hashes(reference.received),
@@ -134,6 +137,7 @@ def load_reference(folder: Path) -> Reference:
             jumps=groups.get("jumps", {}),
             checks={step: groups.get(f"checks/{step}", {}) for step in header["checks"]},
             environment=header["environment"],
+            identity=header["identity"],
             notes=header["notes"],
         )
     except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:

@@ -141,7 +141,7 @@ def _tensor_dict(tensor: TensorResult) -> dict:
     return values | {"shape": list(tensor.shape)}
 
 
-def _junit(report: Report):  # noqa: ANN202 - junitparser is imported only here
+def _junit(report: Report):
     from junitparser import Failure, JUnitXml, TestCase, TestSuite
 
     xml = JUnitXml()

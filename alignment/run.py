@@ -56,9 +56,9 @@ def align(
     """
     chosen = chosen_steps(pair, steps)
     tell = progress or (lambda _message: None)
-    log = _ReprodLog(Path(out) if out else None)
+    log = _ReprodLog(out)
     if reference is None:
-        reference = run_torch(pair, chosen, device=device, log=log, progress=tell)
+        reference = run_torch(pair, chosen, device=device, out=out, progress=tell)
     else:
         _refuse_other_record(pair, reference, chosen)
     results = _run_paddle(pair, chosen, reference, device=device, log=log, tell=tell)
@@ -92,13 +92,24 @@ def run_torch(
     steps: Sequence[str],
     *,
     device: str = "cpu",
-    log: _ReprodLog | None = None,
+    out: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Reference:
-    """Run the torch side: all that a comparison with it needs."""
+    """Run the torch side: all that a comparison with it needs.
+
+    Args:
+        pair: the pair; its Paddle model is not touched.
+        steps: names of steps.
+        device: "cpu" or "gpu".
+        out: folder for torch's reprod_log files.
+        progress: told what is about to run.
+
+    Raises:
+        AlignmentError: the torch side could not be run.
+    """
     from alignment.torch_side import TorchSide
 
-    tell, log = progress or (lambda _message: None), log or _ReprodLog(None)
+    tell, log = progress or (lambda _message: None), _ReprodLog(out)
     side = TorchSide(pair, device)
     reference = Reference(pair.name, pair.mode, specs=side.specs(), weights=side.weights())
     reference.received = side.received()
@@ -167,10 +178,10 @@ def environment_of(framework: str) -> dict[str, str]:
 class _ReprodLog:
     """Writes NAME_torch.npy and NAME_paddle.npy for each step, or nothing without a folder."""
 
-    def __init__(self, folder: Path | None) -> None:
-        self.folder = folder
-        if folder:
-            folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: str | Path | None) -> None:
+        self.folder = Path(folder) if folder else None
+        if self.folder:
+            self.folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, step: str, side: str, values: Mapping[str, np.ndarray]) -> None:
         if self.folder:

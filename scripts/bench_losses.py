@@ -23,6 +23,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from factseg_paddle.command_line import ArgumentParser
+
 MIN_SPEEDUP = 1.7
 MAX_MEMORY_RATIO = 0.7
 NUM_CLASSES = 16
@@ -153,7 +155,7 @@ def measure(form: str, workload: Workload) -> Measurement:
 
 def main(argv: list[str] | None = None) -> int:
     """Parse the arguments, compare, print."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--batch", type=_positive, default=2, help="images (default: 2)")

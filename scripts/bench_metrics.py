@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from scipy.sparse import coo_matrix
 
+from factseg_paddle.command_line import ArgumentParser
 from factseg_paddle.metrics import confusion_matrix
 
 NUM_CLASSES, IGNORE_INDEX = 16, 255
@@ -31,7 +32,7 @@ Exit status: 0 at least 3 times faster on every pair of types, 1 slower or a dif
 
 def main(argv: list[str] | None = None) -> int:
     """Print one line per pair of types, or one JSON object."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--repeats", type=int, default=5, help="runs of each side (default 5)")

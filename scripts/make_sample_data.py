@@ -8,6 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tqdm import tqdm
 
+from factseg_paddle.command_line import ArgumentParser
 from factseg_paddle.data.synthetic import make_sample_dataset
 
 EXAMPLES = """examples:
@@ -20,7 +21,7 @@ The same arguments write the same bytes. Exit status: 0 written, 2 could not wri
 
 def main(argv: list[str] | None = None) -> int:
     """Write the sample data; one line on stdout, progress on stderr."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", required=True, type=Path, help="folder to make")

@@ -19,7 +19,9 @@ def shared_data() -> Callable[[str], Path]:
     def locate(relative: str) -> Path:
         path = root / relative
         if not path.exists():
-            pytest.skip(f"real data {relative} is not there; FACTSEG_DATA names the folder it is in")
+            pytest.skip(
+                f"real data {relative} is not there; FACTSEG_DATA names the folder it is in"
+            )
         return path
 
     return locate

@@ -1,6 +1,7 @@
 """The PyTorch reference: a literal translation of the papers and the original code.
 
-Twin of `factseg_paddle`, file by file; it has neither speed tricks nor options beyond the comparison.
+Twin of `factseg_paddle`, file by file, without speed tricks and without options that the comparison
+does not need.
 """
 
 from torch_ref.losses import JointLoss, joint_probability

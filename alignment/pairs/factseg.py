@@ -86,7 +86,7 @@ def seeded_weight(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     return values.astype(np.float32)
 
 
-def _torch_model(seed: int):  # noqa: ANN202 - torch is imported only here
+def _torch_model(seed: int):
     import torch
 
     from torch_ref import FactSeg
@@ -99,19 +99,19 @@ def _torch_model(seed: int):  # noqa: ANN202 - torch is imported only here
     return model
 
 
-def _paddle_model():  # noqa: ANN202 - Paddle is imported only here
+def _paddle_model():
     from factseg_paddle import FactSeg
 
     return FactSeg()
 
 
-def _torch_loss(output, labels):  # noqa: ANN001, ANN202
+def _torch_loss(output, labels):  # noqa: ANN001
     from torch_ref import JointLoss
 
     return JointLoss()(*output, labels)
 
 
-def _paddle_loss(output, labels):  # noqa: ANN001, ANN202
+def _paddle_loss(output, labels):  # noqa: ANN001
     from factseg_paddle import JointLoss
 
     return JointLoss()(*output, labels)

@@ -27,6 +27,7 @@ class Request:
     crop: int | None = None
     torch_weights: Path | None = None
     paddle_weights: Path | None = None
+    torch_recorded: bool = False
 
 
 def load_pair(request: Request) -> Pair:
@@ -95,7 +96,7 @@ def _with_weights(pair: Pair, request: Request) -> Pair:
     for option, file in (("--torch-weights", torch_file), ("--paddle-weights", paddle_file)):
         if file and not file.is_file():
             raise AlignmentError(f"{option} {file} is not there")
-    if paddle_file and not torch_file:
+    if paddle_file and not (torch_file or request.torch_recorded):
         raise AlignmentError(
             "--paddle-weights needs --torch-weights too: without it torch's weights would be "
             "carried over the file's"

@@ -20,9 +20,7 @@ def rng_of(name: str) -> np.random.RandomState:
 
 def weights() -> dict[str, np.ndarray]:
     """The original's weights by torch name, float32."""
-    return {
-        name: _weight(name, shape) for name, shape in NAMES if not name.endswith("_tracked")
-    }
+    return {name: _weight(name, shape) for name, shape in NAMES if not name.endswith("_tracked")}
 
 
 def batch() -> tuple[np.ndarray, np.ndarray]:
