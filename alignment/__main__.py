@@ -98,7 +98,7 @@ def _recorded_reference(args: argparse.Namespace) -> Reference:
 
 def _identity(args: argparse.Namespace) -> dict[str, str]:
     """What decides the torch side beside its inputs, as far as it is given here."""
-    identity = {"pair": args.pair, "seed": str(args.seed)}
+    identity = {"seed": str(args.seed)}
     if args.torch_weights:
         identity["torch weights"] = sha256_of_file(args.torch_weights)
     return identity
