@@ -34,10 +34,12 @@ def recompute_stage(stage: nn.Layer, x: paddle.Tensor) -> paddle.Tensor:
         if first_run:
             first_run = False
             return stage(x)
-        statistics = [(buffer, buffer.clone()) for buffer in stage.buffers()]
+        # Paddle counts running statistics among the parameters, not among the buffers.
+        tensors = stage.state_dict().values()
+        statistics = [(tensor, tensor.clone()) for tensor in tensors if tensor.stop_gradient]
         out = stage(x)
-        for buffer, before in statistics:
-            buffer.set_value(before)
+        for tensor, before in statistics:
+            tensor.set_value(before)
         return out
 
     return recompute(run, x)
