@@ -14,6 +14,7 @@ amplifies rounding in torch's own gradients up to 40 %.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,9 +28,16 @@ FLOAT32_RATIO = 8.0
 FLOAT32_FLOOR = 2.0**-20
 """No smaller error of torch float32 is believed (8 roundings): a scalar may be right by luck."""
 
-SCALE_FLOOR = 1e-9
-"""Tensors that are smaller than this, relative to the largest of their kind, are measured as if
-they were this large: what is zero but for rounding (a bias before a softmax) has no own scale."""
+SCALE_FLOOR = {"float64": 1e-9, "float32": 1e-3}
+"""Tensors that are smaller than this, relative to the scale of their kind, are measured as if they
+were this large: what is zero but for rounding (a bias before a normalisation) has no own scale."""
+
+OUTLIER = 1e3
+"""No kind's scale is larger than so many times its median: attention masks of -1e38 would hide
+everything else."""
+
+
+SHOWN_ONLY = "float32 in training mode is shown and decides nothing"
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,12 @@ class TensorResult:
     place: str = ""
 
     def __bool__(self) -> bool:
-        return self.status != "failed"
+        return not self.failed
+
+    @property
+    def failed(self) -> bool:
+        """Whether the tensor differs by more than is allowed, or could not be compared."""
+        return self.status == "failed"
 
     @property
     def bar_percent(self) -> int:
@@ -90,7 +103,7 @@ def compare(
         ours: what it is.
         allowed: largest error that passes.
         dtype: dtype that `ours` should have; that of the reference where None.
-        scale: largest absolute value of the tensors of this kind, see SCALE_FLOOR.
+        scale: of the tensors of this kind, see `scale_of` and SCALE_FLOOR.
         jumps: by how much rounding may move each element of the reference (a top-k selection);
             elements that move by no more are declared. Same shape as the reference.
         decides: False shows the error and lets it pass as declared.
@@ -110,18 +123,20 @@ def compare(
     reason = _incomparable(reference, ours, dtype)
     if reason:
         return result("failed", None, reason)
-    difference, unit = _difference(reference, ours, scale)
-    if unit == 0 and difference.any():
-        return result("failed", None, f"the reference is 0, ours reaches {np.max(difference):.3g}")
+    difference, unit = _difference(reference, ours, SCALE_FLOOR.get(dtype, 0.0) * scale)
     limits = allowed * unit
     at_a_jump = np.zeros(difference.shape, bool)
     if jumps is not None:
         at_a_jump = (difference > limits) & (difference <= 1.5 * jumps + limits)
-    error = _largest(difference[~at_a_jump]) / (unit or 1.0)
-    if error > allowed and decides:
-        return result("failed", error, _where(difference, at_a_jump, reference, ours))
-    if error > allowed:
-        return result("declared", error, "float32 in training mode is shown and decides nothing")
+    error = _quotient(_largest(difference[~at_a_jump]), unit)
+    if not error <= allowed:
+        shown = error if math.isfinite(error) else None
+        if not decides:
+            return result("declared", shown, SHOWN_ONLY)
+        reason = _where(difference, at_a_jump, reference, ours)
+        return result(
+            "failed", shown, reason if unit else f"the reference is 0 everywhere; {reason}"
+        )
     if at_a_jump.any():
         return result(
             "declared",
@@ -139,19 +154,32 @@ def absent(name: str, given: np.ndarray | None, reason: str, place: str = "") ->
     return TensorResult(name, "end_to_end", shape, dtype, None, 0.0, "failed", reason, place)
 
 
-def relative_error(reference: np.ndarray, other: np.ndarray, jumps: np.ndarray | None) -> float:
-    """The error of `other`, elements at jumps left out: how far torch float32 is from float64."""
+def relative_error(
+    reference: np.ndarray, other: np.ndarray, *, scale: float = 0.0, jumps: np.ndarray | None = None
+) -> float:
+    """The error of torch float32 against torch float64, elements at jumps left out.
+
+    Infinite where an element is finite on one side only: then float32 has no error to go by.
+    """
     if reference.shape != other.shape or not reference.size:
         return 0.0
-    difference, unit = _difference(reference, other, 0.0)
+    if _difference_of_non_finite(reference, other):
+        return math.inf
+    difference, unit = _difference(reference, other, SCALE_FLOOR["float32"] * scale)
     if jumps is not None:
         difference = difference[jumps == 0]
-    return _largest(difference) / (unit or 1.0)
+    return _quotient(_largest(difference), unit)
+
+
+def scale_of(arrays: Iterable[np.ndarray]) -> float:
+    """How large the tensors of a kind are: the largest value of all, outliers left out."""
+    sizes = [size for size in map(largest_value, arrays) if size > 0]
+    return min(max(sizes), OUTLIER * float(np.median(sizes))) if sizes else 0.0
 
 
 def largest_value(array: np.ndarray) -> float:
     """The largest finite absolute value, 0 where there is none."""
-    values = np.abs(np.asarray(array, np.float64))
+    values = np.abs(_computable(np.asarray(array)))
     return float(np.max(values, initial=0.0, where=np.isfinite(values)))
 
 
@@ -161,19 +189,36 @@ def _incomparable(reference: np.ndarray, ours: np.ndarray, dtype: str) -> str:
         return f"shape {list(ours.shape)} where the reference has {list(reference.shape)}"
     if str(ours.dtype) != dtype:
         return f"dtype {ours.dtype} where {dtype} is expected"
+    if not {reference.dtype.kind, ours.dtype.kind} <= set("biufc"):
+        return f"dtype {ours.dtype} holds no numbers"
     if not reference.size:
         return "the tensor is empty: nothing was compared"
     return _difference_of_non_finite(reference, ours)
 
 
-def _difference(reference: np.ndarray, ours: np.ndarray, scale: float) -> tuple[np.ndarray, float]:
+def _difference(reference: np.ndarray, ours: np.ndarray, floor: float) -> tuple[np.ndarray, float]:
     """|ours - reference| in float64 (0 where neither is finite), and the unit of its error."""
-    reference = np.asarray(reference, np.float64)
-    ours = np.asarray(ours, np.float64)
-    finite = np.isfinite(reference)
-    difference = np.zeros(reference.shape)
-    np.subtract(ours, reference, out=difference, where=finite)
-    return np.abs(difference), max(largest_value(reference), SCALE_FLOOR * scale)
+    unit = max(largest_value(reference), floor)
+    if reference.dtype.kind in "iu" and ours.dtype.kind in "iu":
+        # float64 can't tell integers past 2^53 apart.
+        larger, smaller = np.maximum(reference, ours), np.minimum(reference, ours)
+        return (larger - smaller).astype(np.float64), unit
+    reference, ours = _computable(reference), _computable(ours)
+    difference = np.zeros(reference.shape, reference.dtype)
+    with np.errstate(over="ignore"):
+        np.subtract(ours, reference, out=difference, where=np.isfinite(reference))
+    return np.abs(difference), unit
+
+
+def _computable(array: np.ndarray) -> np.ndarray:
+    return np.asarray(array, np.complex128 if array.dtype.kind == "c" else np.float64)
+
+
+def _quotient(largest: float, unit: float) -> float:
+    if not largest:
+        return 0.0
+    # Beside a unit this small, the quotient overflows: infinitely far off.
+    return largest / unit if unit > largest * 1e-300 else math.inf
 
 
 def _largest(values: np.ndarray) -> float:
@@ -181,7 +226,11 @@ def _largest(values: np.ndarray) -> float:
 
 
 def _difference_of_non_finite(reference: np.ndarray, ours: np.ndarray) -> str:
-    if reference.dtype.kind not in "fc":
+    if "c" in (reference.dtype.kind, ours.dtype.kind):
+        return _difference_of_non_finite(reference.real, ours.real) or _difference_of_non_finite(
+            reference.imag, ours.imag
+        )
+    if not {reference.dtype.kind, ours.dtype.kind} & set("f"):
         return ""
     for what, test in (("NaN", np.isnan), ("+infinity", np.isposinf), ("-infinity", np.isneginf)):
         theirs, own = test(reference), test(ours)
@@ -199,4 +248,8 @@ def _where(
 ) -> str:
     worst = np.unravel_index(np.argmax(np.where(left_out, -1.0, difference)), difference.shape)
     place = f" at {[int(i) for i in worst]}" if difference.ndim else ""
-    return f"worst{place}: {ours[worst]:.9g}, reference {reference[worst]:.9g}"
+    return f"worst{place}: {_shown(ours[worst])}, reference {_shown(reference[worst])}"
+
+
+def _shown(value: np.generic) -> str:
+    return f"{value:.9g}" if value.dtype.kind in "fc" else str(value)

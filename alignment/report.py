@@ -69,7 +69,7 @@ class StepResult:
         ]
         for dtype in ("float64", "float32"):
             worst = self.worst(dtype)
-            if worst:
+            if worst is not None:
                 parts.append(f"{dtype} error {worst.error:.1e} of {worst.allowed:.1e}")
         return ", ".join(parts)
 
