@@ -1,17 +1,17 @@
 """The losses: of the joint probability, and those that the original offers beside it."""
 
-from .class_binary import ClassBinaryLoss
-from .cross_entropy import (
+from factseg_paddle.losses.class_binary import ClassBinaryLoss
+from factseg_paddle.losses.cross_entropy import (
     CrossEntropyLoss,
     InverseFrequencyCrossEntropyLoss,
     OhemCrossEntropyLoss,
     pixel_cross_entropy,
 )
-from .dice import BinaryDiceLoss, DiceLoss
-from .focal import FocalLoss
-from .joint import Clone, JointLoss, joint_probability
-from .labels import split_labels
-from .mining import Sampler, ohem, som, valid_mean
+from factseg_paddle.losses.dice import BinaryDiceLoss, DiceLoss
+from factseg_paddle.losses.focal import FocalLoss
+from factseg_paddle.losses.joint import Clone, JointLoss, joint_probability
+from factseg_paddle.losses.labels import split_labels
+from factseg_paddle.losses.mining import Sampler, ohem, som, valid_mean
 
 __all__ = [
     "BinaryDiceLoss",

@@ -4,10 +4,10 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from .cross_entropy import CrossEntropyLoss
-from .labels import check_branches, keep_valid, split_labels
-from .mining import valid_mean
-from .precision import in_full_precision
+from factseg_paddle.losses.cross_entropy import CrossEntropyLoss
+from factseg_paddle.losses.labels import check_branches, keep_valid, split_labels
+from factseg_paddle.losses.mining import valid_mean
+from factseg_paddle.losses.precision import in_full_precision
 
 
 class ClassBinaryLoss(nn.Layer):

@@ -6,9 +6,9 @@
 import paddle
 from paddle import nn
 
-from .labels import keep_valid, split_labels
-from .mining import Sampler
-from .precision import in_full_precision
+from factseg_paddle.losses.labels import keep_valid, split_labels
+from factseg_paddle.losses.mining import Sampler
+from factseg_paddle.losses.precision import in_full_precision
 
 
 class CrossEntropyLoss(nn.Layer):

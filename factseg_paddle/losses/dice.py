@@ -9,8 +9,8 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from .labels import split_labels
-from .precision import in_full_precision
+from factseg_paddle.losses.labels import split_labels
+from factseg_paddle.losses.precision import in_full_precision
 
 
 class DiceLoss(nn.Layer):

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import paddle
 from paddle import nn
 
-from .cross_entropy import pixel_cross_entropy
-from .labels import keep_valid, split_labels
-from .mining import valid_mean
-from .precision import in_full_precision
+from factseg_paddle.losses.cross_entropy import pixel_cross_entropy
+from factseg_paddle.losses.labels import keep_valid, split_labels
+from factseg_paddle.losses.mining import valid_mean
+from factseg_paddle.losses.precision import in_full_precision
 
 
 class FocalLoss(nn.Layer):

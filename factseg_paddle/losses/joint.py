@@ -15,9 +15,9 @@ import paddle.nn.functional as F
 from paddle import nn
 from paddle.autograd import PyLayer, PyLayerContext
 
-from .labels import check_branches, keep_valid, split_labels
-from .mining import Sampler, check_choice
-from .precision import in_full_precision
+from factseg_paddle.losses.labels import check_branches, keep_valid, split_labels
+from factseg_paddle.losses.mining import Sampler, check_choice
+from factseg_paddle.losses.precision import in_full_precision
 
 FORMS = ("literal", "logits")
 

@@ -1,17 +1,17 @@
 """The losses: of the joint probability, and those that the original offers beside it."""
 
-from .class_binary import ClassBinaryLoss
-from .cross_entropy import (
+from torch_ref.losses.class_binary import ClassBinaryLoss
+from torch_ref.losses.cross_entropy import (
     CrossEntropyLoss,
     InverseFrequencyCrossEntropyLoss,
     OhemCrossEntropyLoss,
     pixel_cross_entropy,
 )
-from .dice import BinaryDiceLoss, DiceLoss
-from .focal import FocalLoss
-from .joint import JointLoss, joint_probability
-from .labels import split_labels
-from .mining import Sampler, ohem, som, valid_mean
+from torch_ref.losses.dice import BinaryDiceLoss, DiceLoss
+from torch_ref.losses.focal import FocalLoss
+from torch_ref.losses.joint import JointLoss, joint_probability
+from torch_ref.losses.labels import split_labels
+from torch_ref.losses.mining import Sampler, ohem, som, valid_mean
 
 __all__ = [
     "BinaryDiceLoss",

@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .cross_entropy import CrossEntropyLoss
-from .labels import check_branches, keep_valid, split_labels
-from .mining import valid_mean
-from .precision import in_full_precision
+from torch_ref.losses.cross_entropy import CrossEntropyLoss
+from torch_ref.losses.labels import check_branches, keep_valid, split_labels
+from torch_ref.losses.mining import valid_mean
+from torch_ref.losses.precision import in_full_precision
 
 
 class ClassBinaryLoss(nn.Module):

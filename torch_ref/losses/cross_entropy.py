@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .labels import keep_valid, split_labels
-from .mining import Sampler
-from .precision import in_full_precision
+from torch_ref.losses.labels import keep_valid, split_labels
+from torch_ref.losses.mining import Sampler
+from torch_ref.losses.precision import in_full_precision
 
 
 class CrossEntropyLoss(nn.Module):

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .labels import split_labels
-from .precision import in_full_precision
+from torch_ref.losses.labels import split_labels
+from torch_ref.losses.precision import in_full_precision
 
 
 class DiceLoss(nn.Module):

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from .cross_entropy import pixel_cross_entropy
-from .labels import keep_valid, split_labels
-from .mining import valid_mean
-from .precision import in_full_precision
+from torch_ref.losses.cross_entropy import pixel_cross_entropy
+from torch_ref.losses.labels import keep_valid, split_labels
+from torch_ref.losses.mining import valid_mean
+from torch_ref.losses.precision import in_full_precision
 
 
 class FocalLoss(nn.Module):

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .cross_entropy import pixel_cross_entropy
-from .labels import check_branches, keep_valid, split_labels
-from .mining import Sampler, check_choice
-from .precision import in_full_precision
+from torch_ref.losses.cross_entropy import pixel_cross_entropy
+from torch_ref.losses.labels import check_branches, keep_valid, split_labels
+from torch_ref.losses.mining import Sampler, check_choice
+from torch_ref.losses.precision import in_full_precision
 
 FORMS = ("literal", "logits")
 

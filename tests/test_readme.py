@@ -1,0 +1,192 @@
+"""The README's commands: each is run here in a fast form, or by CI, and leaves no stray files."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.paths import REPO
+
+README = (REPO / "README.md").read_text(encoding="utf-8")
+CI = (REPO / ".ci" / "run").read_text(encoding="utf-8")
+
+# The README's command -> the same command in a form that takes seconds. {tmp} is a folder of the
+# test's own. None: CI runs it as it stands, or (pip) through the Makefile.
+FAST = {
+    "make align": None,
+    "make test": None,
+    "pip install -r requirements.txt": None,
+    "python alignment/05_backward.py": "python alignment/05_backward.py --crop 32 --out {tmp}/out",
+    "python -m alignment": "python -m alignment --crop 32 --out {tmp}/out",
+    "python -m alignment --steps forward backward --seed 7": (
+        "python -m alignment --steps forward backward --seed 7 --crop 32 --out {tmp}/out"
+    ),
+    "python -m alignment --image IMAGE.png --mask MASK.png --crop 256": (
+        "python -m alignment --image {image} --mask {mask} --crop 32 --steps data preprocess "
+        "--out {tmp}/out"
+    ),
+    "python -m alignment --pair my_pair.py:make_pair": (
+        "python -m alignment --pair {tmp}/my_pair.py:make_pair --out {tmp}/out"
+    ),
+    "python -m alignment --side torch --out record": (
+        "python -m alignment --side torch --crop 32 --steps forward --out {tmp}/record"
+    ),
+    "python -m alignment --torch-records record": (
+        "python -m alignment --torch-records {tmp}/record --crop 32 --steps forward --out {tmp}/out"
+    ),
+    "make bench": (
+        "python scripts/bench_losses.py --size 32 --batch 1 --repeats 1 --iterations 2",
+        "python scripts/bench_metrics.py --repeats 1",
+    ),
+    "python scripts/convert_torch2paddle.py": "python scripts/convert_torch2paddle.py --help",
+    "python scripts/convert_torch2paddle.py --input weights/resnet50-19c8e357.pth": (
+        "python scripts/convert_torch2paddle.py --input {tmp}/resnet18.pth"
+    ),
+    "python scripts/convert_paddle2torch.py --input weights/factseg.pdparams "
+    "--output factseg.pth": (
+        "python scripts/convert_paddle2torch.py --input {tmp}/factseg.pdparams "
+        "--output {tmp}/factseg.pth"
+    ),
+    "python -m alignment --torch-weights factseg.pth --paddle-weights factseg.pdparams": (
+        "python -m alignment --torch-weights {tmp}/factseg.pth --paddle-weights "
+        "{tmp}/factseg.pdparams --crop 32 --steps weights --out {tmp}/out"
+    ),
+    "python scripts/make_sample_data.py --output output/sample --images 8 --size 512 --seed 0": (
+        "python scripts/make_sample_data.py --output {tmp}/sample --images 2 --size 64 --seed 0"
+    ),
+    "pip install -r requirements-gpu.txt": None,
+}
+
+
+def commands() -> list[str]:
+    """All lines of the README's bash blocks."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    return [line for block in blocks for line in block.splitlines() if line]
+
+
+def python_blocks() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """A folder that holds what the README's commands read."""
+    import torch
+
+    from factseg_paddle.data.synthetic import make_sample_dataset
+    from factseg_paddle.io import save_pdparams
+    from tests.models import golden
+    from torch_ref.models.backbones import resnet18
+
+    tmp = tmp_path_factory.mktemp("readme")
+    make_sample_dataset(tmp / "data", images=2, size=64, seed=0)
+    torch.save(resnet18(num_classes=1000).state_dict(), tmp / "resnet18.pth")
+    names = {"running_mean": "_mean", "running_var": "_variance"}
+    state = {}
+    for name, array in golden.weights().items():
+        owner, _, kind = name.rpartition(".")
+        state[f"{owner}.{names.get(kind, kind)}"] = array
+    save_pdparams(tmp / "factseg.pdparams", state)
+    (tmp / "my_pair.py").write_text(python_blocks()[0], encoding="utf-8")
+    for framework, layer, conv in (
+        ("torch", "torch.nn.Module", "torch.nn.Conv2d"),
+        ("paddle", "paddle.nn.Layer", "paddle.nn.Conv2D"),
+    ):
+        (tmp / f"my_{framework}.py").write_text(
+            f"import {framework}\n\n\nclass Net({layer}):\n    def __init__(self):\n"
+            f"        super().__init__()\n        self.conv = {conv}(3, 4, 3)\n\n"
+            f"    def forward(self, x):\n        return self.conv(x)\n",
+            encoding="utf-8",
+        )
+    image = next((tmp / "data" / "val" / "images" / "images").iterdir())
+    mask = tmp / "data" / "val" / "masks" / "images" / f"{image.stem}_instance_color_RGB.png"
+    return {"tmp": tmp, "image": image, "mask": mask}
+
+
+def run(command: str, places: dict) -> subprocess.CompletedProcess:
+    words = [word.format(**places) for word in shlex.split(command)]
+    assert words[0] == "python"
+    words[0] = sys.executable
+    return subprocess.run(
+        words, cwd=REPO, env=os.environ, capture_output=True, text=True, check=False
+    )
+
+
+def tree() -> set[str]:
+    listing = subprocess.run(
+        ["git", "status", "--porcelain", "--untracked-files=all"],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(listing.stdout.splitlines())
+
+
+def test_every_command_of_the_readme_is_known_here():
+    assert set(commands()) == set(FAST)
+
+
+@pytest.mark.parametrize("command", [c for c, fast in FAST.items() if fast is None])
+def test_ci_runs_what_is_not_run_here(command):
+    if command.startswith("make"):
+        assert command in CI.splitlines()
+    else:
+        makefile = (REPO / "Makefile").read_text(encoding="utf-8")
+        file = command.split()[-1]
+        assert f"-r {file}" in makefile or f"-r {file}" in (REPO / "requirements.txt").read_text()
+
+
+# Some read what the one before wrote, as in the README.
+@pytest.mark.parametrize("command", [c for c, fast in FAST.items() if fast is not None])
+def test_command_runs(command, places):
+    before = tree()
+    for fast in [FAST[command]] if isinstance(FAST[command], str) else FAST[command]:
+        done = run(fast, places)
+        # A benchmark at toy size may miss its target: its answer is "no", not a failure to run.
+        allowed = (0, 1) if "bench" in fast else (0,)
+        assert done.returncode in allowed, done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.stdout.strip()
+    assert tree() == before
+
+
+def test_python_example_of_the_network_runs(capsys):
+    example = python_blocks()[1].replace("512", "32")
+    names: dict = {}
+    exec(compile(example, "README.md", "exec"), names)
+    assert tuple(names["probability"].shape) == (1, 16, 32, 32)
+    assert np.allclose(names["probability"].sum(axis=1).numpy(), 1, atol=1e-6)
+    assert not capsys.readouterr().err
+
+
+def test_links_and_paths_of_the_readme_exist():
+    for path in re.findall(r"`([\w./]+/[\w./]*)`", README):
+        if path.startswith(("output", "…")):
+            continue
+        assert (REPO / path).exists() or (REPO / "factseg_paddle" / path).exists(), path
+    for script in re.findall(r"`(alignment/\d\d_\w+\.py)`", README):
+        assert (REPO / script).exists(), script
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        "python -m alignment --out {tmp}/slow",
+        "python alignment/05_backward.py --out {tmp}/slow",
+        "python -m alignment --steps forward backward --seed 7 --out {tmp}/slow",
+        "python scripts/bench_losses.py",
+        "python scripts/bench_metrics.py",
+        "python scripts/make_sample_data.py --output {tmp}/sample8 --images 8 --size 512 --seed 0",
+    ],
+)
+def test_slow_command_as_it_stands(command, places):
+    done = run(command, places)
+    assert done.returncode == 0, done.stdout + done.stderr
