@@ -5,6 +5,20 @@ from __future__ import annotations
 import argparse
 from typing import NoReturn
 
+SYSTEM_LIBRARIES = {
+    "libGL.so.1": "OpenCV needs the system library libGL: apt-get install libgl1",
+    "libgthread-2.0.so.0": "OpenCV needs the system library GLib: apt-get install libglib2.0-0",
+    "libgomp.so.1": "Paddle and torch need the system library libgomp: apt-get install libgomp1",
+}
+
+
+def explain_import_error(error: ImportError) -> str:
+    """A sentence on a failed import, with the cure."""
+    for library, advice in SYSTEM_LIBRARIES.items():
+        if library in str(error):
+            return advice
+    return f"{error}; install what is missing: pip install -r requirements.txt"
+
 
 class ArgumentParser(argparse.ArgumentParser):
     """argparse's, with an error of one sentence in the place of the usage, and exit status 2."""

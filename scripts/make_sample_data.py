@@ -8,8 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tqdm import tqdm
 
-from factseg_paddle.command_line import ArgumentParser
-from factseg_paddle.data.synthetic import make_sample_dataset
+from factseg_paddle.command_line import ArgumentParser, explain_import_error
 
 EXAMPLES = """examples:
   python scripts/make_sample_data.py --output output/sample
@@ -25,11 +24,13 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", required=True, type=Path, help="folder to make")
-    parser.add_argument("--images", type=int, default=8, help="number, at least 2 (default 8)")
+    parser.add_argument("--images", type=int, default=8, help="number (default 8), 1 in 4 for val")
     parser.add_argument("--size", type=int, default=512, help="side in pixels (default 512)")
     parser.add_argument("--seed", type=int, default=0, help="of the scenes, at least 0 (default 0)")
     args = parser.parse_args(argv)
     try:
+        from factseg_paddle.data.synthetic import make_sample_dataset
+
         summary = make_sample_dataset(
             args.output,
             images=args.images,
@@ -37,6 +38,9 @@ def main(argv: list[str] | None = None) -> int:
             seed=args.seed,
             track=lambda numbers: tqdm(numbers, desc="painting", unit="image", file=sys.stderr),
         )
+    except ImportError as error:
+        print(f"{parser.prog}: {explain_import_error(error)}", file=sys.stderr)
+        return 2
     except ValueError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2

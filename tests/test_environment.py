@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
 import subprocess
 import sys
@@ -44,6 +45,26 @@ def test_missing_library_is_named_in_one_sentence(monkeypatch, capsys, message, 
     error = capsys.readouterr().err
     assert advice in error
     assert error.count("\n") == 1
+
+
+def test_scripts_explain_a_missing_library_without_make(tmp_path):
+    """The sentence stood only in what the Makefile calls; the scripts ended in a traceback."""
+    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object')")
+    for command in (
+        ["scripts/make_sample_data.py", "--output", "x"],
+        ["alignment/02_preprocess.py"],
+    ):
+        done = subprocess.run(
+            [sys.executable, str(REPO / command[0]), *command[1:]],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert "apt-get install libgl1" in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 def test_missing_venv_is_named_in_one_sentence(monkeypatch, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -44,7 +45,7 @@ FAST = {
         "python scripts/bench_losses.py --size 32 --batch 1 --repeats 1 --iterations 2",
         "python scripts/bench_metrics.py --repeats 1",
     ),
-    "python scripts/convert_torch2paddle.py": "python scripts/convert_torch2paddle.py --help",
+    "python scripts/convert_torch2paddle.py": "python {tmp}/copy/scripts/convert_torch2paddle.py",
     "python scripts/convert_torch2paddle.py --input weights/resnet50-19c8e357.pth": (
         "python scripts/convert_torch2paddle.py --input {tmp}/resnet18.pth"
     ),
@@ -104,6 +105,11 @@ def places(tmp_path_factory):
             f"    def forward(self, x):\n        return self.conv(x)\n",
             encoding="utf-8",
         )
+    # Without arguments the script works on the weights/ of its own repository: a copy of it.
+    for folder in ("alignment", "factseg_paddle", "torch_ref", "scripts"):
+        shutil.copytree(REPO / folder, tmp / "copy" / folder)
+    (tmp / "copy" / "weights").mkdir()
+    shutil.copy(tmp / "resnet18.pth", tmp / "copy" / "weights")
     image = next((tmp / "data" / "val" / "images" / "images").iterdir())
     mask = tmp / "data" / "val" / "masks" / "images" / f"{image.stem}_instance_color_RGB.png"
     return {"tmp": tmp, "image": image, "mask": mask}

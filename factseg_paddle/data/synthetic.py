@@ -120,7 +120,7 @@ def make_sample_dataset(
     Args:
         output: folder to make or to complete: `{train,val}/images/images/P####.png` and
             `{train,val}/masks/images/P####_instance_color_RGB.png`.
-        images: number of images, at least 2 so that both splits have one.
+        images: number of images; the first is for training, the second for validation.
         size: side of the images in pixels.
         seed: non-negative integer.
         track: wraps the image numbers, for a progress bar.
@@ -132,13 +132,13 @@ def make_sample_dataset(
         ValueError: an argument is out of range, or output holds images that are not of this set.
         OSError: the folder cannot be written.
     """
-    if not 2 <= images <= 9999:
-        raise ValueError(f"images {images} is not between 2 and 9999; both splits need one")
+    if not 1 <= images <= 9999:
+        raise ValueError(f"images {images} is not between 1 and 9999")
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise ValueError(f"size {size} is not between {MIN_SIZE} and {MAX_SIZE} pixels")
     if seed < 0:
         raise ValueError(f"seed {seed} is negative; use 0 or more")
-    names = {_split(index): [] for index in range(images)}
+    names: dict[str, list[str]] = {"train": [], "val": []}
     for index in range(images):
         names[_split(index)].append(f"P{index:04d}")
     folder = Path(output)

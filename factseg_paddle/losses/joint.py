@@ -26,7 +26,8 @@ class JointLoss(nn.Layer):
     """Negative log of the joint probability, over the pixels that the sampling keeps.
 
     form="logits" has finite values and gradients at any finite logit. form="literal" has not: a
-    binary logit of 20 on a background pixel is an infinite loss with NaN gradients in float32.
+    binary logit of 20 on a background pixel is an infinite loss with NaN gradients in float32, and
+    Paddle's softmax clips at -64, so that no loss exceeds 64.
 
     Both forms hold a PyLayer, and Paddle 3.3.1 crashes when a graph with one is gone through a
     second time (`retain_graph=True`): compute the loss again instead.
@@ -164,16 +165,17 @@ class _JointCrossEntropy(PyLayer):
         largest = foreground[0]
         for channel in foreground[1:]:
             largest = paddle.maximum(largest, channel)
-        largest = paddle.maximum(background, largest + binary_logits)
-        # What to add to channel 0 and to the others, so that the largest joint logit is 0.
-        to_background, to_foreground = -largest, binary_logits - largest
+        # The foreground leads the background by this much.
+        lead = largest - background + binary_logits
+        behind = lead.clip(max=0.0)
         foreground_total = paddle.zeros_like(largest)
         for channel in foreground:
-            foreground_total.add_((channel + to_foreground).exp_())
-        total = foreground_total + (background + to_background).exp_()
-        ctx.save_for_backward(class_logits, to_background, to_foreground, targets, total)
-        of_target = paddle.take_along_axis(class_logits, targets, axis=1)
-        of_target = of_target + paddle.where(targets > 0, to_foreground, to_background)
+            foreground_total.add_((channel - largest).add_(behind).exp_())
+        background_logit = (-lead).clip(max=0.0)
+        total = foreground_total + background_logit.exp()
+        ctx.save_for_backward(class_logits, largest, behind, background_logit, targets, total)
+        of_target = paddle.take_along_axis(class_logits, targets, axis=1) - largest + behind
+        of_target = paddle.where(targets > 0, of_target, background_logit)
         foreground_probability = foreground_total / total
         ctx.mark_non_differentiable(foreground_probability)
         return total.log() - of_target, foreground_probability
@@ -183,11 +185,11 @@ class _JointCrossEntropy(PyLayer):
         ctx: PyLayerContext, gradient: paddle.Tensor, _: paddle.Tensor
     ) -> tuple[paddle.Tensor, None, None]:
         """Give (softmax - one-hot) * gradient for the class logits."""
-        class_logits, to_background, to_foreground, targets, total = ctx.saved_tensor()
+        class_logits, largest, behind, background_logit, targets, total = ctx.saved_tensor()
         scale = gradient / total
         class_gradient = paddle.empty_like(class_logits)
         for c, channel in enumerate(_channels(class_logits)):
-            shifted = channel + (to_foreground if c else to_background)
+            shifted = (channel - largest).add_(behind) if c else background_logit.clone()
             class_gradient[:, c : c + 1] = shifted.exp_().multiply_(scale)
         class_gradient.put_along_axis_(targets, -gradient, axis=1, reduce="add")
         return class_gradient, None, None

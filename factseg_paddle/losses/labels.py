@@ -77,6 +77,8 @@ def _check_fit(labels: paddle.Tensor, logits: paddle.Tensor) -> None:
     shapes = f"labels of shape {list(labels.shape)} and logits of shape {list(logits.shape)}"
     if logits.ndim != 4:
         raise ValueError(f"{shapes}: logits must be [N, C, H, W]")
+    if 0 in logits.shape:
+        raise ValueError(f"{shapes}: there is no pixel to compute a loss of; drop empty batches")
     batch, _, height, width = logits.shape
     if list(labels.shape) != [batch, height, width]:
         raise ValueError(

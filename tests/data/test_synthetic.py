@@ -145,7 +145,7 @@ def test_temporary_file_of_a_killed_run_does_not_block_the_next(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"images": 1}, "images 1 is not between 2 and 9999"),
+        ({"images": 0}, "images 0 is not between 1 and 9999"),
         ({"images": 10000}, "images 10000 is not between"),
         ({"size": 63}, "size 63 is not between 64 and 8192"),
         ({"size": 9000}, "size 9000 is not between"),

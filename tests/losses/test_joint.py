@@ -310,3 +310,44 @@ def test_torch_literal_is_the_originals_computation():
     for framework in FRAMEWORKS:
         loss = framework.losses.JointLoss(form="literal")
         assert framework.run(loss, arrays).value == pytest.approx(expected, rel=1e-12)
+
+
+def saturated(scale, *, seed=30):
+    """Logits whose joint winner is certain, right in 80 % of the pixels; labels fit."""
+    rng = np.random.default_rng(seed)
+    class_logits = scale * rng.normal(size=(2, 16, 32, 32))
+    binary_logits = scale * rng.normal(size=(2, 1, 32, 32))
+    joint = np.concatenate([class_logits[:, :1], class_logits[:, 1:] + binary_logits], axis=1)
+    labels = rng.integers(0, 16, (2, 32, 32))
+    right = rng.random(labels.shape) < 0.8
+    return class_logits, binary_logits, np.where(right, joint.argmax(axis=1), labels)
+
+
+@pytest.mark.parametrize(("sampling", "ratio"), [("som", 0.1), ("som", 1.0), ("ohem", 0.1)])
+@pytest.mark.parametrize("scale", [20.0, 50.0, 1e4])
+def test_saturated_pixels_lose_nothing_and_are_not_mined(sampling, ratio, scale):
+    """A rounding residue of -1e-12 on certain pixels let them into SOM's and OHEM's choice."""
+    arrays = saturated(scale)
+    ours, reference = (
+        framework.run(
+            framework.losses.JointLoss(sampling=sampling, ratio=ratio, min_kept=100), arrays
+        )
+        for framework in (PADDLE, next(f for f in FRAMEWORKS if f is not PADDLE))
+    )
+    assert relative_difference(ours.value, reference.value) <= 1e-12
+    for gradient, expected in zip(ours.gradients, reference.gradients, strict=True):
+        assert relative_difference(gradient, expected) <= 1e-12
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("scale", [1.0, 10.0, 40.0, 1e4])
+def test_no_pixel_loss_is_negative(dtype, scale):
+    class_logits, binary_logits, labels = saturated(scale)
+    losses = _logits_losses(
+        paddle.to_tensor(class_logits.astype(dtype)),
+        paddle.to_tensor(binary_logits.astype(dtype)),
+        paddle.to_tensor(labels),
+    ).numpy()
+    assert losses.min() >= 0
+    if scale == 1e4:
+        assert (losses == 0).mean() > 0.7

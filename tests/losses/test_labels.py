@@ -85,3 +85,19 @@ def test_logits_without_four_axes_are_an_error(framework):
 def test_labels_that_are_no_integers_are_an_error(framework, dtype):
     with pytest.raises(ValueError, match=rf"dtype .*{dtype}: .* convert them to int64"):
         split(framework, np.zeros((2, 4, 3), dtype))
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4, 4), (1, 3, 0, 4)])
+def test_empty_batch_is_refused(framework, shape):
+    """Paddle gave NaN, torch an error about an index."""
+    logits = framework.tensor(np.zeros(shape), "float32")
+    labels = framework.tensor(np.zeros((shape[0], *shape[2:]), np.int64))
+    with pytest.raises(ValueError, match="there is no pixel to compute a loss of"):
+        framework.losses.CrossEntropyLoss()(logits, labels)
+
+
+def test_binary_dice_refuses_class_logits(framework):
+    logits = framework.tensor(np.zeros((1, 16, 4, 4)), "float32")
+    labels = framework.tensor(np.zeros((1, 4, 4), np.int64))
+    with pytest.raises(ValueError, match=r"are not \[N, 1, H, W\]; use DiceLoss"):
+        framework.losses.BinaryDiceLoss()(logits, labels)

@@ -140,3 +140,10 @@ def test_mean_of_no_pixel_is_0(framework):
     )
     assert value == 0
     assert not gradient.any()
+
+
+def test_som_keeps_losses_below_1e_8(framework):
+    """Paddle calls floats equal that differ by less than 1e-8: `!= 0` dropped them."""
+    losses = framework.tensor(np.array([[[4.0, 1e-9], [0.0, 1e-12]]]), "float64")
+    value = framework.array(framework.losses.som(losses, 1.0))
+    assert value == pytest.approx((4.0 + 1e-9 + 1e-12) / (3 + 1e-6), rel=1e-12)

@@ -64,6 +64,11 @@ class BinaryDiceLoss(nn.Module):
 
         The labels are 0, 1 or `ignore_index`: `(labels > 0)` of class labels must be taken before.
         """
+        if binary_logits.ndim == 4 and binary_logits.shape[1] != 1:
+            raise ValueError(
+                f"binary_logits of shape {list(binary_logits.shape)} are not [N, 1, H, W]; use "
+                "DiceLoss for class logits"
+            )
         valid, targets = split_labels(labels, binary_logits, self.ignore_index, num_classes=2)
         kept = valid.to(binary_logits.dtype)
         foreground = targets.to(binary_logits.dtype)
