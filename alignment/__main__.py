@@ -25,7 +25,7 @@ from alignment.pair import STEPS, AlignmentError
 from alignment.pairs.loading import Request, load_pair
 from alignment.records import Reference, load_reference, save_reference
 from alignment.run import align, chosen_steps, run_paddle_alone, run_torch
-from factseg_paddle.command_line import ArgumentParser
+from factseg_paddle.command_line import ArgumentParser, explain_import_error
 from factseg_paddle.io import sha256_of_file
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -46,8 +46,11 @@ def main(argv: Sequence[str] | None = None, *, default_out: str = "output/alignm
     try:
         with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():
             passed, text = _run(args)
-    except (AlignmentError, OSError) as error:
-        sentence = " ".join(str(error).split())
+        _tell("")
+    except (AlignmentError, OSError, ImportError) as error:
+        _tell("")
+        told = explain_import_error(error) if isinstance(error, ImportError) else str(error)
+        sentence = " ".join(told.split())
         print(f"alignment could not run: {sentence}", file=sys.stderr)
         return 2
     print(text)
@@ -81,7 +84,11 @@ def _run(args: argparse.Namespace) -> tuple[bool, str]:
     report = align(
         pair, steps, device=args.device, out=args.out, reference=reference, progress=_tell
     )
-    text = json.dumps(report.as_dict()) if args.json else f"{report}\nreport: {args.out}"
+    text = (
+        json.dumps(report.as_dict(), allow_nan=False)
+        if args.json
+        else f"{report}\nreport: {args.out}"
+    )
     return report.passed, text
 
 
@@ -145,8 +152,10 @@ def _parse(argv: Sequence[str] | None, default_out: str) -> argparse.Namespace:
 
 
 def _tell(message: str) -> None:
+    """Show on a terminal what is about to run, in the place of what was; "" clears the line."""
     if sys.stderr.isatty():
-        print(f"\r\033[K{message} …", end="\r", file=sys.stderr, flush=True)
+        shown = f"{message} …" if message else ""
+        print(f"\r\033[K{shown}", end="\r", file=sys.stderr, flush=True)
 
 
 def _quieten_frameworks() -> None:

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import paddle
 from paddle import nn
+from paddle.autograd import PyLayer
+from paddle.nn.layer.rnn import RNNBase
 
 from alignment.pair import AlignmentError, Pair
-from alignment.structure import flatten, replace_tensors
+from alignment.structure import OpaqueValueError, flatten, replace_tensors
 from alignment.tensor_map import PaddleTensor
-from alignment.tracing import CallNames, LayerRecorder, Trace
+from alignment.tracing import CallNames, LayerRecorder, Trace, counterpart
 from alignment.weights import load_paddle_state, paddle_state, paddle_tensors
 
 
@@ -36,7 +38,7 @@ class PaddleSide:
             raise AlignmentError("this Paddle sees no GPU; use --device cpu")
         self.pair = pair
         self.device = "gpu:0" if device == "gpu" else "cpu"
-        with _as_found("float32", self.device):
+        with _as_found("float32", self.device), _named_errors("paddle_model"):
             self.model = _made(pair.paddle_model)
 
     def tensors(self) -> tuple[PaddleTensor, ...]:
@@ -48,35 +50,46 @@ class PaddleSide:
         return paddle_state(self.model)
 
     def load(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Set all tensors."""
+        """Set the tensors, all or none of them.
+
+        Raises:
+            WeightsError: they don't fit.
+        """
         load_paddle_state(self.model, weights)
 
     def received(self) -> dict[str, np.ndarray]:
         """Inputs and targets as Paddle holds them."""
-        with _as_found("float32", self.device):
+        with _as_found("float32", self.device), _named_errors("Paddle, given the inputs,"):
             arrays = self.pair.named_arrays()
             return {name: _array(_tensor(array)) for name, array in arrays.items()}
 
     def forward(self, dtype: str) -> Trace:
-        """Run the model as it is: its layers, its outputs, its loss.
+        """Run the model as it is: its layers and its outputs.
 
         Args:
             dtype: "float32" or "float64".
 
         Raises:
-            AlignmentError: the model or the loss raised.
+            AlignmentError: the model raised.
         """
-        with _as_found(dtype, self.device), _named_errors(dtype), paddle.no_grad():
+        with self._running(dtype), paddle.no_grad():
             model = self._copy_of_model(dtype)
             with self._recorder(model) as recorder:
                 output = model(*(_tensor(array, dtype) for array in self.pair.inputs))
-            trace = Trace(recorder.values, recorder.not_called)
+            trace = recorder.trace()
             for name, tensor in flatten(output, paddle.is_tensor, "output"):
                 trace.values[f"output/{name}"] = _array(tensor)
-            if self.pair.paddle_loss:
-                loss, _ = self._loss(output, backward=False)
-                trace.values["loss/loss"] = _array(loss)
+            trace.output = output
             return trace
+
+    def loss(self, dtype: str, output: Any) -> np.ndarray:
+        """The loss of an output of `forward`.
+
+        Raises:
+            AlignmentError: the loss raised, or is no scalar.
+        """
+        with self._running(dtype):
+            return _array(self._loss(output, dtype, backward=False)[0])
 
     def backward(
         self,
@@ -100,38 +113,48 @@ class PaddleSide:
         Raises:
             AlignmentError: the model or the loss raised.
         """
-        with _as_found(dtype, self.device), _named_errors(dtype):
+        with self._running(dtype), paddle.set_grad_enabled(True):
             model = self._copy_of_model(dtype)
+            _let_recurrent_layers_go_back(model)
             inputs = [_tensor(array, dtype) for array in self.pair.inputs]
             for tensor in inputs:
                 tensor.stop_gradient = not tensor.is_floating_point()
             with _forced(model, activations, self.pair.rename):
-                output = model(*inputs)
+                # Clones: a model may overwrite what it is given, and a leaf must not be.
+                output = model(*(tensor.clone() for tensor in inputs))
             outputs = dict(flatten(output, paddle.is_tensor, "output"))
             reference = (
                 _forced_value(tensor, activations.get(f"output/{name}"))
                 for name, tensor in outputs.items()
             )
             _, gradients = self._loss(
-                replace_tensors(output, paddle.is_tensor, reference), backward=True
+                replace_tensors(output, paddle.is_tensor, reference), dtype, backward=True
             )
             trace = Trace()
             own = dict(zip(outputs, gradients, strict=True))
             _add(trace, "output_gradient", own)
-            _backward(outputs, output_gradients or own, dtype)
+            _backward(outputs, own, output_gradients)
             _add(trace, "gradient", {n: p.grad for n, p in model.named_parameters()})
             _add(trace, "input_gradient", {f"inputs[{i}]": t.grad for i, t in enumerate(inputs)})
             return trace
 
-    def _loss(self, output: Any, *, backward: bool) -> tuple[paddle.Tensor, list]:
+    @contextlib.contextmanager
+    def _running(self, dtype: str) -> Iterator[None]:
+        with _as_found(dtype, self.device), _named_errors(f"the Paddle side in {dtype}"):
+            yield
+
+    def _loss(self, output: Any, dtype: str, *, backward: bool) -> tuple[paddle.Tensor, list]:
         """The loss, and its gradient with respect to the outputs as they are handed over."""
         leaves = [tensor.detach() for _, tensor in flatten(output, paddle.is_tensor)]
         for leaf in leaves:
             leaf.stop_gradient = not (backward and leaf.is_floating_point())
-        targets = [_tensor(array) for array in self.pair.targets]
-        handed = replace_tensors(output, paddle.is_tensor, iter(leaves))
+        targets = [_tensor(array, dtype) for array in self.pair.targets]
         with paddle.set_grad_enabled(backward):
+            clones = (leaf.clone() for leaf in leaves)  # a loss may write into them
+            handed = replace_tensors(output, paddle.is_tensor, clones)
             loss = self.pair.paddle_loss(handed, *targets)
+        if not paddle.is_tensor(loss):
+            raise AlignmentError(f"paddle_loss gives a {type(loss).__name__}; give a scalar tensor")
         if loss.size != 1:
             raise AlignmentError(f"paddle_loss gives shape {list(loss.shape)}; give a scalar")
         gradients: list = [None] * len(leaves)
@@ -154,9 +177,21 @@ class PaddleSide:
 
     def _copy_of_model(self, dtype: str) -> nn.Layer:
         model = copy.deepcopy(self.model)
-        model.to(dtype=dtype)
+        # Not `to`, which makes floats of integer buffers as well (Paddle 3.3).
+        model._to_impl(dtype=dtype, floating_only=True)
         (model.train if self.pair.mode == "train" else model.eval)()
         return model
+
+
+def _let_recurrent_layers_go_back(model: nn.Layer) -> None:
+    """In evaluation mode Paddle's LSTM and GRU keep nothing for backward (3.3.1) and it raises.
+
+    In training mode without dropout they compute the same.
+    """
+    for layer in model.sublayers(include_self=True):
+        if isinstance(layer, RNNBase) and not layer.training:
+            layer.train()
+            layer.dropout = 0.0
 
 
 def _made(model: Any) -> nn.Layer:
@@ -190,10 +225,11 @@ def _forced(
 
     def force(layer: nn.Layer, _inputs: Any, output: Any) -> Any:
         call = names.next_call(layer)
-        values = (
-            _forced_value(tensor, activations.get(f"layer/{name}"))
-            for name, tensor in flatten(output, paddle.is_tensor, call)
-        )
+        try:
+            parts = list(flatten(output, paddle.is_tensor, f"layer/{call}"))
+        except OpaqueValueError:
+            return None  # it stays as it is; the forward step says so
+        values = (_forced_value(tensor, counterpart(name, activations)) for name, tensor in parts)
         return replace_tensors(output, paddle.is_tensor, values)
 
     handles = [layer.register_forward_post_hook(force) for layer in names.layers]
@@ -209,15 +245,36 @@ def _forced_value(tensor: paddle.Tensor, reference: np.ndarray | None) -> paddle
         return tensor
     if tuple(tensor.shape) != reference.shape:
         return tensor  # the forward step names it
-    return tensor + (_tensor(reference, str(tensor.dtype).rpartition(".")[2]) - tensor).detach()
+    return _InPlaceOf.apply(tensor, reference)
 
 
-def _backward(outputs: dict[str, paddle.Tensor], gradients: Mapping[str, Any], dtype: str) -> None:
-    pairs = [
-        (tensor, paddle.to_tensor(gradients[name], dtype=dtype))
-        for name, tensor in outputs.items()
-        if gradients.get(name) is not None and not tensor.stop_gradient
-    ]
+class _InPlaceOf(PyLayer):
+    """Another value with a tensor's gradient; the value may be infinite, as attention masks are."""
+
+    @staticmethod
+    def forward(_ctx: Any, tensor: paddle.Tensor, value: np.ndarray) -> paddle.Tensor:
+        """The value, in the tensor's dtype."""
+        return paddle.to_tensor(value).astype(tensor.dtype)
+
+    @staticmethod
+    def backward(_ctx: Any, gradient: paddle.Tensor) -> paddle.Tensor:
+        """The gradient as it is."""
+        return gradient
+
+
+def _backward(
+    outputs: Mapping[str, paddle.Tensor],
+    own: Mapping[str, paddle.Tensor | None],
+    reference: Mapping[str, np.ndarray],
+) -> None:
+    """Send the reference's gradients back; the model's own where there is none that fits."""
+    pairs = []
+    for name, tensor in outputs.items():
+        gradient = own[name]
+        if name in reference and reference[name].shape == tuple(tensor.shape):
+            gradient = paddle.to_tensor(reference[name])
+        if gradient is not None and not tensor.stop_gradient:
+            pairs.append((tensor, gradient.astype(tensor.dtype)))
     if pairs:
         paddle.autograd.backward([t for t, _ in pairs], [g for _, g in pairs])
 
@@ -244,7 +301,7 @@ def _as_found(dtype: str, device: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _named_errors(dtype: str) -> Iterator[None]:
+def _named_errors(who: str) -> Iterator[None]:
     try:
         yield
     except AlignmentError:
@@ -254,5 +311,5 @@ def _named_errors(dtype: str) -> Iterator[None]:
         # Paddle prints its own C++ stack first; the sentence follows "[Hint" or "Error:".
         telling = next((line for line in lines if "Error:" in line), lines[0] if lines else "")
         raise AlignmentError(
-            f"the Paddle side in {dtype} raised: {telling or type(error).__name__}"
+            f"{who} raised {type(error).__name__}: {telling or 'no message'}"
         ) from error

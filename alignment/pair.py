@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,15 +81,16 @@ class Pair:
     def __post_init__(self) -> None:
         if self.mode not in ("eval", "train"):
             raise ValueError(f"mode {self.mode!r} is not known; use 'eval' or 'train'")
+        for pattern in self.rename:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"rename {pattern!r} is no regular expression: {error}") from error
         for step in self.checks:
             if step not in STEPS:
                 raise ValueError(f"checks name the step {step!r}; the steps are {', '.join(STEPS)}")
         for kind, arrays in (("inputs", self.inputs), ("targets", self.targets)):
-            for index, array in enumerate(arrays):
-                if not isinstance(array, np.ndarray):
-                    raise ValueError(
-                        f"{kind}[{index}] is {type(array).__name__}; give numpy arrays"
-                    )
+            _check_arrays(kind, arrays)
         if not self.inputs:
             raise ValueError("inputs is empty; give the models' arguments as numpy arrays")
         if (self.torch_loss is None) != (self.paddle_loss is None):
@@ -114,3 +116,13 @@ class Pair:
             for kind, arrays in (("inputs", self.inputs), ("targets", self.targets))
             for index, array in enumerate(arrays)
         }
+
+
+def _check_arrays(kind: str, arrays: Sequence[np.ndarray]) -> None:
+    if isinstance(arrays, np.ndarray) or not isinstance(arrays, Sequence):
+        raise ValueError(f"{kind} is a {type(arrays).__name__}; give a tuple of numpy arrays")
+    for index, array in enumerate(arrays):
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"{kind}[{index}] is {type(array).__name__}; give numpy arrays")
+        if array.dtype.kind not in "biufc":
+            raise ValueError(f"{kind}[{index}] has dtype {array.dtype}; give numbers or booleans")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -82,7 +83,9 @@ def save_reference(reference: Reference, folder: Path) -> None:
         "pair": reference.pair,
         "mode": reference.mode,
         "specs": [asdict(spec) for spec in reference.specs],
+        "calls": reference.trace.calls,
         "not_called": reference.trace.not_called,
+        "unread": reference.trace.unread,
         "dtype": reference.dtype,
         "rounding": reference.rounding,
         "float32_dtypes": reference.float32_dtypes,
@@ -129,7 +132,12 @@ def load_reference(folder: Path) -> Reference:
             specs=tuple(_spec(values) for values in header["specs"]),
             weights=groups.get("weights", {}),
             received=groups.get("received", {}),
-            trace=Trace(groups.get("values", {}), header["not_called"]),
+            trace=Trace(
+                groups.get("values", {}),
+                calls=header["calls"],
+                not_called=header["not_called"],
+                unread=header["unread"],
+            ),
             dtype=header["dtype"],
             activations=groups.get("activations", {}),
             rounding=header["rounding"],
@@ -140,7 +148,7 @@ def load_reference(folder: Path) -> Reference:
             identity=header["identity"],
             notes=header["notes"],
         )
-    except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise AlignmentError(f"the torch record in {folder} is damaged: {error}") from error
 
 
@@ -153,9 +161,54 @@ def save_reprod_log(path: Path, values: Mapping[str, np.ndarray]) -> None:
         np.save(temporary, dict(values), allow_pickle=True)
 
 
+class ReprodLog:
+    """Writes STEP_torch.npy and STEP_paddle.npy for each step, or nothing without a folder.
+
+    Raises:
+        AlignmentError: the folder is a file.
+    """
+
+    def __init__(self, folder: str | Path | None) -> None:
+        self.folder = Path(folder) if folder else None
+        if self.folder:
+            if self.folder.exists() and not self.folder.is_dir():
+                raise AlignmentError(f"{self.folder} is a file; give a folder for the report")
+            self.folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, step: str, side: str, values: Mapping[str, np.ndarray]) -> None:
+        """Write one side's values of a step."""
+        if self.folder:
+            save_reprod_log(self.folder / f"{step}_{side}.npy", values)
+
+    def write_trace(self, steps: Sequence[str], side: str, values: dict[str, np.ndarray]) -> None:
+        """Write what a run left, by steps."""
+        kinds = {
+            "forward": ("layer/", "output/"),
+            "loss": ("loss/",),
+            "backward": ("output_gradient/", "gradient/", "input_gradient/"),
+        }
+        for step, prefixes in kinds.items():
+            if step in steps:
+                chosen = {key: v for key, v in values.items() if key.startswith(prefixes)}
+                self.write(step, side, chosen)
+
+
 def hashes(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
     """SHA-256 by name."""
     return {name: sha256_of_array(array) for name, array in arrays.items()}
+
+
+# Whatever a header or an archive that is not ours can set off, by name.
+_DAMAGE = (
+    AttributeError,
+    EOFError,
+    KeyError,
+    OSError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def _spec(values: dict) -> TensorSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -98,6 +99,8 @@ class Report:
 
     def __str__(self) -> str:
         lines = [str(step) for step in self.steps]
+        notes = dict.fromkeys(note for step in self.steps for note in step.notes)
+        lines += [f"{'note':<11}{textwrap.shorten(note, 180, placeholder=' …')}" for note in notes]
         if self:
             lines.append(f"ALIGNED: {self.pair}, {len(self.steps)} steps")
         else:
@@ -146,18 +149,23 @@ def _junit(report: Report):
 
     xml = JUnitXml()
     for step in report.steps:
-        suite = TestSuite(step.step)
+        suite, class_name = TestSuite(step.step), _xml(f"{report.pair}.{step.step}")
         for tensor in step.tensors:
-            case = TestCase(f"{tensor.name} [{tensor.dtype}]", f"{report.pair}.{step.step}")
+            case = TestCase(_xml(f"{tensor.name} [{tensor.dtype}]"), class_name)
             if not tensor:
-                case.result = [Failure(str(tensor))]
+                case.result = [Failure(_xml(str(tensor)))]
             suite.add_testcase(case)
         if not step.tensors:
-            case = TestCase("something is compared", f"{report.pair}.{step.step}")
+            case = TestCase("something is compared", class_name)
             case.result = [Failure("nothing was compared")]
             suite.add_testcase(case)
         xml.add_testsuite(suite)
     return xml
+
+
+def _xml(text: str) -> str:
+    """Text without the control characters that XML has no way to write."""
+    return "".join(c if c.isprintable() or c in "\t\n" else "\ufffd" for c in text)
 
 
 def _html(report: Report) -> str:

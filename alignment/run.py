@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alignment.compare import FLOAT64_BOUND, TensorResult, absent, compare, relative_error
+from alignment import checks
+from alignment.compare import TensorResult, largest_value, relative_error, scale_of
+from alignment.environment import environment_of, random_states_kept
+from alignment.paddle_runs import PaddleRuns
 from alignment.pair import AlignmentError, Pair
-from alignment.records import Reference, hashes, save_reprod_log
+from alignment.records import Reference, ReprodLog, hashes
 from alignment.report import Report, StepResult
-from alignment.steps import RunJudge, data_step, notes_on_calls, weights_step
-from alignment.tensor_map import WeightMap, match
+from alignment.steps import KINDS, data_step, weights_step
+from alignment.tensor_map import match
 from alignment.tracing import Trace
-
-CHECK_BOUND = FLOAT64_BOUND
-CHECK_BOUND_FLOAT32 = 1e-6
+from alignment.transfer import carry_over
 
 if TYPE_CHECKING:
     from alignment.paddle_side import PaddleSide
+    from alignment.torch_side import TorchSide
 
 Progress = Callable[[str], None]
 
@@ -56,12 +56,13 @@ def align(
     """
     chosen = chosen_steps(pair, steps)
     tell = progress or (lambda _message: None)
-    log = _ReprodLog(out)
-    if reference is None:
-        reference = run_torch(pair, chosen, device=device, out=out, progress=tell)
-    else:
-        _refuse_other_record(pair, reference, chosen)
-    results = _run_paddle(pair, chosen, reference, device=device, log=log, tell=tell)
+    log = ReprodLog(out)
+    with random_states_kept():
+        if reference is None:
+            reference = run_torch(pair, chosen, device=device, out=out, progress=tell)
+        else:
+            _refuse_other_record(pair, reference, chosen)
+        results = _run_paddle(pair, chosen, reference, device=device, log=log, tell=tell)
     environment = reference.environment | environment_of("paddle") | {"device": device}
     report = Report(pair.name, tuple(results), environment, hashes(pair.named_arrays()))
     if out:
@@ -76,7 +77,7 @@ def chosen_steps(pair: Pair, steps: Iterable[str] | None) -> tuple[str, ...]:
         AlignmentError: the pair lacks one of them, or none is named.
     """
     supported = pair.steps()
-    wanted = supported if steps is None else tuple(steps)
+    wanted = supported if steps is None else (steps,) if isinstance(steps, str) else tuple(steps)
     for step in wanted:
         if step not in supported:
             raise AlignmentError(
@@ -107,10 +108,8 @@ def run_torch(
     Raises:
         AlignmentError: the torch side could not be run.
     """
-    from alignment.torch_side import TorchSide
-
-    tell, log = progress or (lambda _message: None), _ReprodLog(out)
-    side = TorchSide(pair, device)
+    tell, log = progress or (lambda _message: None), ReprodLog(out)
+    side = _torch_side(pair, device)
     reference = Reference(pair.name, pair.mode, specs=side.specs(), weights=side.weights())
     reference.received = side.received()
     reference.environment = environment_of("torch")
@@ -120,11 +119,11 @@ def run_torch(
         tell("torch float64")
         try:
             reference.trace = side.run("float64", backward=backward)
-            if backward:
-                tell("torch float64, the loss at perturbed outputs")
-                reference.jumps = side.gradient_jumps(reference.trace)
         except AlignmentError as error:
-            reference.notes.append(f"float64 can't be run, judged in float32 alone: {error}")
+            reference.notes.append(f"judged in float32 alone, since {error}")
+        if reference.trace.of_kind("output_gradient"):
+            tell("torch float64, the loss at perturbed outputs")
+            reference.jumps = side.gradient_jumps(reference.trace)
         tell("torch float32")
         trace = side.run("float32", backward=backward)
         log.write_trace(steps, "torch", trace.values)
@@ -142,61 +141,25 @@ def run_torch(
     for step in steps:
         if step in pair.checks:
             tell(f"{step}: the reference's values")
-            reference.checks[step] = _check_values(pair, step, 1)
+            reference.checks[step] = checks.reference_values(pair, step)
             log.write(step, "torch", reference.checks[step])
     return reference
 
 
 def run_paddle_alone(pair: Pair, steps: Sequence[str], out: Path, *, device: str = "cpu") -> None:
     """Run the Paddle side with its own weights and leave its reprod_log files in `out`."""
-    from alignment.paddle_side import PaddleSide
-
-    side, log = PaddleSide(pair, device), _ReprodLog(out)
+    side, log = _paddle_side(pair, device), ReprodLog(out)
     log.write("data", "paddle", side.received())
     if _runs_models(steps):
         trace = side.forward("float32")
+        if pair.paddle_loss:
+            trace.values["loss/loss"] = side.loss("float32", trace.output)
         if "backward" in steps:
             trace.values |= side.backward("float32", {}, {}).values
         log.write_trace(steps, "paddle", trace.values)
     for step in steps:
         if step in pair.checks:
-            log.write(step, "paddle", _check_values(pair, step, 2))
-
-
-def environment_of(framework: str) -> dict[str, str]:
-    """Versions that a reader of the report needs."""
-    names = {"torch": ("torch",), "paddle": ("paddlepaddle", "paddlepaddle-gpu", "paddleseg")}
-    environment = {"python": platform.python_version(), "platform": platform.platform()}
-    for name in (*names[framework], "numpy", "reprod_log"):
-        try:
-            environment[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return environment
-
-
-class _ReprodLog:
-    """Writes NAME_torch.npy and NAME_paddle.npy for each step, or nothing without a folder."""
-
-    def __init__(self, folder: str | Path | None) -> None:
-        self.folder = Path(folder) if folder else None
-        if self.folder:
-            self.folder.mkdir(parents=True, exist_ok=True)
-
-    def write(self, step: str, side: str, values: Mapping[str, np.ndarray]) -> None:
-        if self.folder:
-            save_reprod_log(self.folder / f"{step}_{side}.npy", values)
-
-    def write_trace(self, steps: Sequence[str], side: str, values: dict[str, np.ndarray]) -> None:
-        kinds = {
-            "forward": ("layer/", "output/"),
-            "loss": ("loss/",),
-            "backward": ("output_gradient/", "gradient/", "input_gradient/"),
-        }
-        for step, prefixes in kinds.items():
-            if step in steps:
-                chosen = {key: v for key, v in values.items() if key.startswith(prefixes)}
-                self.write(step, side, chosen)
+            log.write(step, "paddle", checks.our_values(pair, step)[0])
 
 
 def _run_paddle(
@@ -205,33 +168,30 @@ def _run_paddle(
     reference: Reference,
     *,
     device: str,
-    log: _ReprodLog,
+    log: ReprodLog,
     tell: Progress,
 ) -> list[StepResult]:
-    from alignment.paddle_side import PaddleSide
-
-    side = PaddleSide(pair, device)
+    side = _paddle_side(pair, device)
     weight_map = match(
         reference.specs, side.tensors(), rename=pair.rename, convert=pair.convert or None
     )
     if pair.transfer:
-        _transfer(weight_map, reference, side)
+        carry_over(weight_map, reference.weights, side)
     results: dict[str, list[TensorResult]] = {step: [] for step in steps}
     notes: dict[str, list[str]] = {step: [] for step in steps}
     received = side.received()
     log.write("data", "paddle", received)
     if _runs_models(steps):
-        judge = RunJudge(reference, weight_map)
-        judged = _judged_runs(judge, side, steps, log, notes, tell)
-        for step in ("forward", "loss", "backward"):
-            if step in steps:
-                results[step] += judged[step]
+        runs = PaddleRuns(side, reference, weight_map, steps, log=log, tell=tell)
+        for step, judged in runs.judged().items():
+            results[step] += judged
+            notes[step] += runs.notes[step]
     for step in steps:
         if step in pair.checks:
             tell(f"{step}: Paddle's values")
-            ours = _check_values(pair, step, 2)
+            ours, raised = checks.our_values(pair, step)
             log.write(step, "paddle", ours)
-            results[step] += _judged_checks(reference.checks[step], ours)
+            results[step] += checks.judged(reference.checks[step], ours, raised)
     whole = {
         "data": lambda: data_step(reference, received),
         "weights": lambda: weights_step(reference, weight_map, side.weights()),
@@ -244,104 +204,41 @@ def _run_paddle(
     ]
 
 
-def _judged_runs(
-    judge: RunJudge,
-    side: PaddleSide,
-    steps: Sequence[str],
-    log: _ReprodLog,
-    notes: dict[str, list[str]],
-    tell: Progress,
-) -> dict[str, list[TensorResult]]:
-    """Run Paddle in both dtypes; each tensor's two results stand together, float64 first."""
-    reference = judge.reference
-    judged: dict[str, list[list[TensorResult]]] = {s: [] for s in ("forward", "loss", "backward")}
-    remarks = list(reference.notes)
-    for dtype in ("float64", "float32"):
-        if dtype == "float64" and reference.dtype != "float64":
-            continue
-        tell(f"Paddle {dtype}")
-        try:
-            trace = side.forward(dtype)
-            if "backward" in steps:
-                gradients = _gradients(side, reference, dtype)
-        except AlignmentError as error:
-            if dtype == "float32":
-                raise
-            remarks.append(f"float64 can't be run, judged in float32 alone: {error}")
-            continue
-        judged["forward"].append(judge.forward(trace, dtype))
-        judged["loss"].append(judge.loss(trace, dtype))
-        if "backward" in steps:
-            judged["backward"].append(judge.backward(gradients, dtype))
-            trace.values |= gradients.values
-        if dtype == "float32":
-            log.write_trace(steps, "paddle", trace.values)
-            notes.get("forward", []).extend(notes_on_calls(reference, trace))
-        trace = gradients = None  # hundreds of MB: the next run's values take their place
-    for step in judged:
-        notes.get(step, []).extend(remarks)
-    return {step: _interleaved(results) for step, results in judged.items()}
-
-
-def _gradients(side: PaddleSide, reference: Reference, dtype: str) -> Trace:
-    same = dtype == reference.dtype
-    activations = reference.trace.values if same else reference.activations
-    return side.backward(dtype, activations, reference.trace.of_kind("output_gradient"))
-
-
-def _interleaved(lists: Sequence[list[TensorResult]]) -> list[TensorResult]:
-    by_name: dict[str, list[TensorResult]] = {}
-    for results in lists:
-        for result in results:
-            by_name.setdefault(result.name, []).append(result)
-    return [result for results in by_name.values() for result in results]
-
-
-def _transfer(weight_map: WeightMap, reference: Reference, side: PaddleSide) -> None:
-    """Carry over what fits; what does not fails the weights step."""
-    misfits = {problem.name for problem in weight_map.problems}
-    fitting = tuple(source for source in weight_map.sources if not misfits & {*source.torch_names})
-    moved = WeightMap(fitting, ()).to_paddle(reference.weights)
-    side.load(side.weights() | moved)
-
-
 def _rounding(reference: Reference, trace: Trace) -> dict[str, float]:
+    """How far torch's float32 run is from its float64 run."""
+    scales = {kind: scale_of(reference.trace.of_kind(kind).values()) for kind in KINDS}
     errors = {}
     for key, exact in reference.trace.values.items():
         if key in trace.values:
             kind, _, name = key.partition("/")
             jumps = reference.jumps.get(name) if kind == "output_gradient" else None
-            errors[key] = relative_error(exact, trace.values[key], jumps)
+            errors[key] = relative_error(exact, trace.values[key], scale=scales[kind], jumps=jumps)
+    loss = largest_value(reference.trace.values.get("loss/loss", 0.0))
+    terms = reference.trace.loss_terms
+    if loss and np.isfinite(terms):
+        # torch's own sum may be exact by luck where large terms cancel.
+        errors["loss/loss"] = max(errors["loss/loss"], 2.0**-24 * terms / loss)
     return errors
 
 
-def _check_values(pair: Pair, step: str, position: int) -> dict[str, np.ndarray]:
-    """One side's values of a step's checks: position 1 is the reference's, 2 is ours."""
-    values: dict[str, np.ndarray] = {}
-    for check in pair.checks[step]():
-        name, value = check[0], check[position]
-        if name in values:
-            raise AlignmentError(f"the check {name!r} of step {step} stands twice")
-        try:
-            values[name] = np.asarray(value() if callable(value) else value)
-        except Exception as error:  # a user's check may raise anything; the cause stays attached
-            raise AlignmentError(f"the check {name!r} of step {step} raised: {error}") from error
-    return values
+def _torch_side(pair: Pair, device: str) -> TorchSide:
+    try:
+        from alignment.torch_side import TorchSide
+    except ImportError as error:
+        raise AlignmentError(
+            f"torch can't be imported ({error}); --torch-records compares with a record of it"
+        ) from error
+    return TorchSide(pair, device)
 
 
-def _judged_checks(
-    theirs: Mapping[str, np.ndarray], ours: Mapping[str, np.ndarray]
-) -> list[TensorResult]:
-    results = []
-    for name, array in theirs.items():
-        if name not in ours:
-            results.append(absent(name, array, "ours gives no such value"))
-            continue
-        bound = {"float64": CHECK_BOUND, "float32": CHECK_BOUND_FLOAT32}
-        allowed = bound.get(str(array.dtype), 0.0)
-        results.append(compare(name, array, ours[name], allowed=allowed, comparison="by_itself"))
-    extra = [name for name in ours if name not in theirs]
-    return results + [absent(n, ours[n], "the reference gives no such value") for n in extra]
+def _paddle_side(pair: Pair, device: str) -> PaddleSide:
+    try:
+        from alignment.paddle_side import PaddleSide
+    except ImportError as error:
+        raise AlignmentError(
+            f"paddle can't be imported ({error}); --side torch records what torch computes"
+        ) from error
+    return PaddleSide(pair, device)
 
 
 def _runs_models(steps: Sequence[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -13,12 +14,16 @@ from alignment.compare import (
     TensorResult,
     absent,
     compare,
-    largest_value,
+    declared,
+    scale_of,
 )
 from alignment.records import Reference
 from alignment.report import StepResult
 from alignment.tensor_map import Source, WeightMap
-from alignment.tracing import Trace
+from alignment.tracing import Trace, counterpart
+from alignment.transfer import moved, shown_names
+
+KINDS = ("layer", "output", "loss", "output_gradient", "gradient", "input_gradient")
 
 FLOAT32_AGAINST_FLOAT32 = 1e-4
 """Bound where torch can't run in float64, so that its own rounding is not known."""
@@ -41,52 +46,62 @@ def weights_step(
         absent(problem.name, None, problem.message, f"weights:{problem.name}")
         for problem in weight_map.problems
     ]
-    misfits = {problem.name for problem in weight_map.problems}
-    for source in weight_map.sources:
-        name = shown_name(source)
-        if name in misfits:
-            continue
-        expected = weight_map.to_paddle(_only(reference.weights, source))[source.paddle_name]
-        results.append(compare(name, expected, weights[source.paddle_name], allowed=0.0))
+    expected = moved(weight_map, reference.weights)
+    for paddle_name, name in shown_names(weight_map).items():
+        own = weights[paddle_name]
+        if paddle_name in expected.problems:
+            reason = expected.problems[paddle_name]
+            results.append(absent(name, own, reason, f"weights:{name}"))
+        elif paddle_name in expected.arrays:
+            results.append(compare(name, expected.arrays[paddle_name], own, allowed=0.0))
     return StepResult("weights", tuple(results))
 
 
 class RunJudge:
-    """Judges a run of the Paddle side; made once, used for float64 and for float32.
+    """Judges what the Paddle side computed; made once, used for float64 and for float32.
 
     Args:
         reference: the torch side.
         weight_map: which torch parameter is which Paddle parameter.
-        mode: in "train", float32 decides nothing.
     """
 
     def __init__(self, reference: Reference, weight_map: WeightMap) -> None:
         self.reference = reference
         self.weight_map = weight_map
-        self.kinds = {
-            kind: reference.trace.of_kind(kind)
-            for kind in ("layer", "output", "loss", "output_gradient", "input_gradient", "gradient")
-        }
-        self.scales = {
-            kind: max(map(largest_value, values.values()), default=0.0)
-            for kind, values in self.kinds.items()
-        }
+        self.kinds = {kind: reference.trace.of_kind(kind) for kind in KINDS}
+        self.scales = {kind: scale_of(values.values()) for kind, values in self.kinds.items()}
+        self._decides = True
 
-    def forward(self, trace: Trace, dtype: str) -> list[TensorResult]:
+    def judge(self, step: str, trace: Trace, dtype: str, *, decides: bool) -> list[TensorResult]:
+        """The results of the step forward, loss or backward.
+
+        Args:
+            step: its name.
+            trace: what the Paddle side computed in `dtype`.
+            dtype: "float32" or "float64".
+            decides: False shows the errors and lets them pass as declared.
+        """
+        self._decides = decides
+        return {"forward": self._forward, "loss": self._loss, "backward": self._backward}[step](
+            trace, dtype
+        )
+
+    def _forward(self, trace: Trace, dtype: str) -> list[TensorResult]:
         """Layers called on both sides, in torch's order of calls, then the outputs."""
         results = []
         ours = trace.of_kind("layer")
         for name, array in self.kinds["layer"].items():
-            if name in ours:
-                results.append(self._compare("layer", name, array, ours[name], dtype, place=name))
+            own = counterpart(name, ours)
+            if own is not None:
+                place = self.reference.trace.calls.get(name, name)
+                results.append(self._compare("layer", name, array, own, dtype, place=place))
         return results + self._outputs("output", trace, dtype)
 
-    def loss(self, trace: Trace, dtype: str) -> list[TensorResult]:
-        """The loss."""
+    def _loss(self, trace: Trace, dtype: str) -> list[TensorResult]:
         return self._outputs("loss", trace, dtype)
 
-    def backward(self, trace: Trace, dtype: str) -> list[TensorResult]:
-        """Gradients of the outputs, of the parameters from the last to the first, of the inputs."""
+    def _backward(self, trace: Trace, dtype: str) -> list[TensorResult]:
+        """Gradients of the outputs, of the parameters against the order of calls, of the inputs."""
         return [
             *self._outputs("output_gradient", trace, dtype, suffix=" (gradient)"),
             *self._parameter_gradients(trace.of_kind("gradient"), dtype),
@@ -97,7 +112,7 @@ class RunJudge:
         """Values whose names must be the same on both sides."""
         theirs, ours = self.kinds[kind], trace.of_kind(kind)
         results = []
-        for name in theirs.keys() | ours.keys() if theirs.keys() ^ ours.keys() else theirs:
+        for name in [*theirs, *(name for name in ours if name not in theirs)]:
             shown = name + suffix
             if name not in ours:
                 results.append(absent(shown, theirs[name], "Paddle gives no such tensor"))
@@ -112,12 +127,15 @@ class RunJudge:
     def _parameter_gradients(
         self, ours: Mapping[str, np.ndarray], dtype: str
     ) -> list[TensorResult]:
-        theirs = self.weight_map.to_paddle(self.kinds["gradient"])
+        expected = moved(self.weight_map, self.kinds["gradient"])
+        theirs, shown_as = expected.arrays, shown_names(self.weight_map)
         results = []
-        for source in reversed(self.weight_map.sources):
-            name, shown = source.paddle_name, shown_name(source)
+        for source in self._in_backward_order():
+            name, shown = source.paddle_name, shown_as[source.paddle_name]
             place = f"grad:{shown}"
-            if name in theirs and name in ours:
+            if name in expected.problems:
+                results.append(absent(shown, ours.get(name), expected.problems[name], place))
+            elif name in theirs and name in ours:
                 key = source.torch_names
                 results.append(
                     self._compare(
@@ -132,6 +150,24 @@ class RunJudge:
                 results.append(absent(shown, ours[name], reason, place))
         return results
 
+    def _in_backward_order(self) -> list[Source]:
+        """Parameters of the layer that was called last come first: there a fault arises."""
+        call_of = self.reference.trace.calls
+        calls = {
+            call_of.get(name, name).partition("#")[0]: position
+            for position, name in enumerate(self.kinds["layer"])
+        }
+
+        def last_call(source: Source) -> int:
+            path = source.torch_names[0].rpartition(".")[0]
+            while path and path not in calls:
+                path = path.rpartition(".")[0]
+            return calls.get(path, -1)
+
+        sources = self.weight_map.sources
+        order = [(last_call(source), index) for index, source in enumerate(sources)]
+        return [sources[index] for _, index in sorted(order, reverse=True)]
+
     def _compare(
         self,
         kind: str,
@@ -145,15 +181,18 @@ class RunJudge:
     ) -> TensorResult:
         keys = (key,) if isinstance(key, str) else key
         expected = self._dtype_of(kind, keys, theirs, dtype)
+        own = max(self.reference.rounding.get(f"{kind}/{key}", 0.0) for key in keys)
+        if dtype == "float32" and math.isinf(own):
+            return declared(shown or keys[0], ours, "not finite in torch float32 either")
         return compare(
             shown or keys[0],
             theirs,
             ours,
-            allowed=self._allowed(kind, keys, expected),
+            allowed=self._allowed(kind, own, expected),
             dtype=expected,
             scale=self.scales[kind],
             jumps=self.reference.jumps.get(keys[0]) if kind == "output_gradient" else None,
-            decides=dtype == "float64" or self.reference.mode == "eval",
+            decides=self._decides,
             place=place,
         )
 
@@ -162,14 +201,13 @@ class RunJudge:
             return str(theirs.dtype)
         return self.reference.float32_dtypes.get(f"{kind}/{keys[0]}", "float32")
 
-    def _allowed(self, kind: str, keys: tuple[str, ...], dtype: str) -> float:
+    def _allowed(self, kind: str, own: float, dtype: str) -> float:
         if dtype == "float64":
             return FLOAT64_BOUND
         if not dtype.startswith(("float", "bfloat", "complex")):
             return 0.0  # integers and booleans are equal or not
         if self.reference.dtype == "float32":
             return FLOAT32_AGAINST_FLOAT32
-        own = max(self.reference.rounding.get(f"{kind}/{key}", 0.0) for key in keys)
         return FLOAT32_RATIO * max(own, self._usual_rounding(kind), FLOAT32_FLOOR)
 
     def _usual_rounding(self, kind: str) -> float:
@@ -180,32 +218,30 @@ class RunJudge:
         """
         same = "layer" if kind in ("output", "loss") else kind
         return max(
-            (e for key, e in self.reference.rounding.items() if key.startswith(f"{same}/")),
+            (
+                error
+                for key, error in self.reference.rounding.items()
+                if key.startswith(f"{same}/") and math.isfinite(error)
+            ),
             default=0.0,
         )
 
 
 def notes_on_calls(reference: Reference, trace: Trace) -> list[str]:
-    """Layers called on one side only, and layers called on neither."""
-    theirs, ours = reference.trace.of_kind("layer"), trace.of_kind("layer")
-    notes = [f"called in torch only: {name}" for name in theirs if name not in ours]
-    notes += [f"called in Paddle only: {name}" for name in ours if name not in theirs]
-    never = [name for name in trace.not_called if name in set(reference.trace.not_called)]
-    if never:
-        notes.append(f"never called: {', '.join(never)}")
-    return notes
-
-
-def shown_name(source: Source) -> str:
-    """A Paddle tensor's name in the report: torch's, or its own where torch has none for it."""
-    name = source.torch_names[0]
-    same = len(source.torch_names) == 1 and name.rpartition(".")[0] == _path(source.paddle_name)
-    return name if same or len(source.torch_names) == 1 else source.paddle_name
-
-
-def _path(name: str) -> str:
-    return name.rpartition(".")[0]
-
-
-def _only(arrays: Mapping[str, np.ndarray], source: Source) -> dict[str, np.ndarray]:
-    return {name: arrays[name] for name in source.torch_names}
+    """Layers called on one side only, layers called on neither, and outputs that can't be read."""
+    theirs, ours = reference.trace, trace
+    in_torch, in_paddle = theirs.of_kind("layer"), ours.of_kind("layer")
+    lists = {
+        "called in torch only": [n for n in in_torch if counterpart(n, in_paddle) is None],
+        "called in Paddle only": [n for n in in_paddle if counterpart(n, in_torch) is None],
+        "never called": [
+            name
+            for name in ours.not_called
+            if name in set(theirs.not_called)
+            # A container whose parts are called one by one is not worth a word.
+            and not any(call.startswith(f"{name}.") for call in in_torch)
+        ],
+    }
+    notes = [f"{what}: {', '.join(names)}" for what, names in lists.items() if names]
+    unread = dict.fromkeys([*theirs.unread, *ours.unread])
+    return notes + [f"not compared: {reason}" for reason in unread]

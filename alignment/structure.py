@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
+import numpy as np
+
 from alignment.pair import AlignmentError
+
+
+class OpaqueValueError(AlignmentError):
+    """A value that may hide tensors."""
 
 
 def flatten(value: Any, is_tensor: Callable[[Any], bool], name: str = "") -> Iterator[tuple]:
@@ -15,7 +22,7 @@ def flatten(value: Any, is_tensor: Callable[[Any], bool], name: str = "") -> Ite
     None and plain numbers and strings hold no tensor and are passed over.
 
     Raises:
-        AlignmentError: something else, which may hide tensors.
+        OpaqueValueError: something else, which may hide tensors.
     """
     if is_tensor(value):
         yield name, value
@@ -30,7 +37,7 @@ def replace_tensors(value: Any, is_tensor: Callable[[Any], bool], tensors: Itera
         return next(tensors)
     if isinstance(value, Mapping):
         made = {key: replace_tensors(part, is_tensor, tensors) for key, part in value.items()}
-        return made if type(value) is dict else type(value)(made)
+        return _copied_mapping(value, made)
     parts = [replace_tensors(part, is_tensor, tensors) for _, part in _parts(value, "")]
     if hasattr(value, "_fields"):
         return type(value)(*parts)
@@ -38,8 +45,19 @@ def replace_tensors(value: Any, is_tensor: Callable[[Any], bool], tensors: Itera
         return type(value)(parts)
     if dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value)]
-        return dataclasses.replace(value, **dict(zip(names, parts, strict=True)))
+        made = copy.copy(value)
+        for name, part in zip(names, parts, strict=True):
+            object.__setattr__(made, name, part)  # a frozen one too, and fields that __init__ lacks
+        return made
     return value
+
+
+def _copied_mapping(value: Mapping, made: dict) -> Mapping:
+    if not isinstance(value, MutableMapping):
+        return type(value)(made)
+    copied = copy.copy(value)  # keeps what a defaultdict or a user's mapping was made with
+    copied.update(made)
+    return copied
 
 
 def _parts(value: Any, name: str) -> list[tuple[str, Any]]:
@@ -51,9 +69,9 @@ def _parts(value: Any, name: str) -> list[tuple[str, Any]]:
         return [(f"[{index}]", part) for index, part in enumerate(value)]
     if dataclasses.is_dataclass(value):
         return [(f".{f.name}", getattr(value, f.name)) for f in dataclasses.fields(value)]
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if value is None or isinstance(value, (bool, int, float, complex, str, bytes, np.generic)):
         return []
-    raise AlignmentError(
+    raise OpaqueValueError(
         f"{name or 'the output'} is a {type(value).__name__}; return tensors in tuples, lists, "
         "dicts, named tuples or dataclasses"
     )

@@ -39,7 +39,8 @@ class TorchSide:
             raise AlignmentError("torch sees no GPU; use --device cpu")
         self.pair = pair
         self.device = "cuda" if device == "gpu" else "cpu"
-        self.model = _made(pair.torch_model)
+        with _as_found("float32"), _named_errors("torch_model"):
+            self.model = _made(pair.torch_model)
 
     def specs(self) -> tuple[TensorSpec, ...]:
         """What each tensor becomes in Paddle."""
@@ -55,7 +56,8 @@ class TorchSide:
 
     def received(self) -> dict[str, np.ndarray]:
         """Inputs and targets as torch holds them."""
-        return {n: array_of_torch(self._tensor(a)) for n, a in self.pair.named_arrays().items()}
+        with _named_errors("torch, given the inputs,"):
+            return {n: array_of_torch(self._tensor(a)) for n, a in self.pair.named_arrays().items()}
 
     def run(self, dtype: str, *, backward: bool) -> Trace:
         """Run forward, and where the pair has a loss and `backward` is set, back.
@@ -67,23 +69,25 @@ class TorchSide:
         Raises:
             AlignmentError: the model or the loss raised.
         """
-        with _as_found(dtype), _named_errors(dtype):
+        with _as_found(dtype), _named_errors(f"the torch side in {dtype}"):
             model = self._copy_of_model(dtype)
             inputs = [self._tensor(array, dtype) for array in self.pair.inputs]
             for tensor in inputs:
                 tensor.requires_grad_(backward and tensor.is_floating_point())
             with torch.set_grad_enabled(backward), _recorder(model) as recorder:
-                output = model(*inputs)
-            trace = Trace(recorder.values, recorder.not_called)
+                # Clones: a model may overwrite what it is given, and a leaf must not be.
+                output = model(*(tensor.clone() for tensor in inputs))
+            trace = recorder.trace()
             outputs = dict(flatten(output, torch.is_tensor, "output"))
             trace.values |= {f"output/{n}": array_of_torch(t) for n, t in outputs.items()}
             detached = (tensor.detach() for tensor in outputs.values())
             trace.output = replace_tensors(output, torch.is_tensor, detached)
             if self.pair.torch_loss:
-                loss, gradients = self._loss(output, backward=backward)
+                loss, gradients = self._loss(output, dtype)
                 trace.values["loss/loss"] = array_of_torch(loss)
-                _add(trace, "output_gradient", dict(zip(outputs, gradients, strict=True)))
+                trace.loss_terms = _sum_of_terms(outputs.values(), gradients)
                 if backward:
+                    _add(trace, "output_gradient", dict(zip(outputs, gradients, strict=True)))
                     _backward(outputs.values(), gradients)
                     named = {f"inputs[{i}]": tensor.grad for i, tensor in enumerate(inputs)}
                     _add(trace, "input_gradient", named)
@@ -104,7 +108,7 @@ class TorchSide:
         Returns:
             For each output a float64 array of its shape.
         """
-        with _as_found("float64"), _named_errors("float64"):
+        with _as_found("float64"), _named_errors("the torch side in float64"):
             recorded = trace.of_kind("output")
             exact = trace.of_kind("output_gradient")
             jumps = {name: np.zeros_like(gradient) for name, gradient in exact.items()}
@@ -112,26 +116,28 @@ class TorchSide:
             for _ in range(PERTURBATIONS):
                 moved = [self._tensor(_perturbed(array, rng)) for array in recorded.values()]
                 structure = replace_tensors(trace.output, torch.is_tensor, iter(moved))
-                _, gradients = self._loss(structure, backward=True)
+                _, gradients = self._loss(structure, "float64")
                 for name, gradient in zip(recorded, gradients, strict=True):
                     if name in exact and gradient is not None:
                         _note_jumps(jumps[name], exact[name], array_of_torch(gradient))
             return jumps
 
-    def _loss(self, output: Any, *, backward: bool) -> tuple[torch.Tensor, list]:
+    def _loss(self, output: Any, dtype: str) -> tuple[torch.Tensor, list]:
         """The loss, and its gradient with respect to the outputs as they are handed over."""
         leaves = [
-            tensor.detach().requires_grad_(backward and tensor.is_floating_point())
+            tensor.detach().requires_grad_(tensor.is_floating_point())
             for _, tensor in flatten(output, torch.is_tensor)
         ]
-        targets = [self._tensor(array) for array in self.pair.targets]
-        handed = replace_tensors(output, torch.is_tensor, iter(leaves))
-        with torch.set_grad_enabled(backward):
-            loss = self.pair.torch_loss(handed, *targets)
+        targets = [self._tensor(array, dtype) for array in self.pair.targets]
+        with torch.enable_grad():
+            clones = (leaf.clone() for leaf in leaves)  # a loss may write into them
+            loss = self.pair.torch_loss(replace_tensors(output, torch.is_tensor, clones), *targets)
+        if not torch.is_tensor(loss):
+            raise AlignmentError(f"torch_loss gives a {type(loss).__name__}; give a scalar tensor")
         if loss.numel() != 1:
             raise AlignmentError(f"torch_loss gives shape {list(loss.shape)}; give a scalar")
         gradients: list = [None] * len(leaves)
-        if backward:
+        if loss.requires_grad:
             wanted = [i for i, leaf in enumerate(leaves) if leaf.requires_grad]
             found = torch.autograd.grad(loss, [leaves[i] for i in wanted], allow_unused=True)
             for index, gradient in zip(wanted, found, strict=True):
@@ -183,6 +189,12 @@ def _backward(outputs: Any, gradients: list) -> None:
         torch.autograd.backward([t for t, _ in pairs], [g for _, g in pairs])
 
 
+def _sum_of_terms(outputs: Any, gradients: list) -> float:
+    """How large the terms of the loss are: a mean of values of either sign is far smaller."""
+    pairs = zip(outputs, gradients, strict=True)
+    return sum(float((o.detach() * g).abs().sum()) for o, g in pairs if g is not None)
+
+
 def _add(trace: Trace, kind: str, tensors: dict[str, torch.Tensor | None]) -> None:
     for name, tensor in tensors.items():
         if tensor is not None:
@@ -204,22 +216,25 @@ def _note_jumps(jumps: np.ndarray, exact: np.ndarray, moved: np.ndarray) -> None
 
 @contextlib.contextmanager
 def _as_found(dtype: str) -> Iterator[None]:
-    """Leave torch's default dtype and random state as they were."""
+    """Leave torch's default dtype and random states as they were."""
     default, state = torch.get_default_dtype(), torch.get_rng_state()
+    on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     torch.set_default_dtype(getattr(torch, dtype))
     try:
         yield
     finally:
         torch.set_default_dtype(default)
         torch.set_rng_state(state)
+        if on_gpus:
+            torch.cuda.set_rng_state_all(on_gpus)
 
 
 @contextlib.contextmanager
-def _named_errors(dtype: str) -> Iterator[None]:
+def _named_errors(who: str) -> Iterator[None]:
     try:
         yield
     except AlignmentError:
         raise
     except Exception as error:  # anything that a user's model may raise; the cause stays attached
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise AlignmentError(f"the torch side in {dtype} raised: {first_line}") from error
+        first_line = (str(error).strip() or "no message").splitlines()[0]
+        raise AlignmentError(f"{who} raised {type(error).__name__}: {first_line}") from error

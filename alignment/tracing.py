@@ -22,15 +22,27 @@ from typing import Any
 
 import numpy as np
 
-from alignment.structure import flatten
+from alignment.structure import OpaqueValueError, flatten
 
 
 @dataclass
 class Trace:
-    """The values of one run, the layers that were never called, and the output's structure."""
+    """The values of one run, and what is said about them.
+
+    Attributes:
+        values: see the module's docstring.
+        calls: {NAME of a layer's value: name of the call}, where a call gave several values.
+        not_called: layers that were never called.
+        loss_terms: sum of |output x gradient| over all outputs, the size of the loss's terms.
+        unread: calls whose output is no known structure, with a reason.
+        output: the model's output, for its structure.
+    """
 
     values: dict[str, np.ndarray] = field(default_factory=dict)
+    calls: dict[str, str] = field(default_factory=dict)
     not_called: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    loss_terms: float = 0.0
     output: Any = None
 
     def of_kind(self, kind: str) -> dict[str, np.ndarray]:
@@ -95,7 +107,7 @@ class LayerRecorder:
         version: Callable[[Any], int],
         rename: Mapping[str, str],
     ) -> None:
-        self.values: dict[str, np.ndarray] = {}
+        self._trace = Trace()
         self._is_tensor, self._to_array, self._version = is_tensor, to_array, version
         self._last: tuple[Any, int, np.ndarray] | None = None
         self._names = CallNames(layers, rename)
@@ -109,15 +121,22 @@ class LayerRecorder:
             handle.remove()
         self._last = None
 
-    @property
-    def not_called(self) -> list[str]:
-        """Layers that have not returned so far."""
-        return self._names.not_called
+    def trace(self) -> Trace:
+        """What was recorded so far."""
+        self._trace.not_called = self._names.not_called
+        return self._trace
 
     def _on_return(self, layer: Any, _inputs: Any, output: Any) -> None:
         call = self._names.next_call(layer)
-        for full_name, tensor in flatten(output, self._is_tensor, call):
-            self.values[f"layer/{full_name}"] = self._copy(tensor)
+        try:
+            parts = list(flatten(output, self._is_tensor, call))
+        except OpaqueValueError as error:
+            self._trace.unread.append(str(error))
+            return
+        for name, tensor in parts:
+            self._trace.values[f"layer/{name}"] = self._copy(tensor)
+            if name != call:
+                self._trace.calls[name] = call
 
     def _copy(self, tensor: Any) -> np.ndarray:
         version = self._version(tensor)
@@ -126,6 +145,17 @@ class LayerRecorder:
         array = self._to_array(tensor)
         self._last = (tensor, version, array)
         return array
+
+
+def counterpart(name: str, values: Mapping[str, Any]) -> Any:
+    """The value under `name`; a lone tensor stands for the first of several and the reverse.
+
+    torch's MultiheadAttention returns its weights too, Paddle's does not unless asked.
+    """
+    for candidate in (name, f"{name}[0]", name.removesuffix("[0]")):
+        if candidate in values:
+            return values[candidate]
+    return None
 
 
 def renamed(name: str, rename: Mapping[str, str]) -> str:

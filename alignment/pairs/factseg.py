@@ -16,6 +16,7 @@ from factseg_paddle.data.transforms import crop, normalize, pad_to, to_chw
 
 CROP = 128
 IMAGES = 2
+SMALLEST_SCENE = 64
 
 
 def make_pair(
@@ -119,7 +120,7 @@ def _paddle_loss(output, labels):  # noqa: ANN001
 
 def _sample(size: int, seed: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """A painted scene, its last rows and columns ignored as padding is."""
-    scene = paint_scene(size=size, seed=seed)
+    scene = paint_scene(size=max(size, SMALLEST_SCENE), seed=seed)
     kept = size - size // 16
     image, labels = crop(scene.image, scene.labels, top=0, left=0, height=kept, width=kept)
     return pad_to(image, labels, height=size, width=size)

@@ -68,7 +68,10 @@ def _users_pair(request: Request) -> Pair:
         pair = _function_of(path, function)(request.seed)
     except AlignmentError:
         raise
-    except Exception as error:  # a user's file may raise anything; the cause stays attached
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # a user's file may raise anything; the cause stays attached
         first_line = (str(error).strip() or "no message").splitlines()[0]
         raise AlignmentError(
             f"{request.pair} raised {type(error).__name__}: {first_line}"
@@ -79,11 +82,12 @@ def _users_pair(request: Request) -> Pair:
 
 
 def _function_of(path: Path, name: str) -> Callable[[int], Any]:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    # A name of its own: a file may be called like a module that is loaded already.
+    spec = importlib.util.spec_from_file_location(f"alignment_pair_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     # As when the file is run: what lies beside it can be imported.
     sys.path.insert(0, str(path.parent))
-    sys.modules.setdefault(path.stem, module)
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     function = getattr(module, name, None)
     if not callable(function):

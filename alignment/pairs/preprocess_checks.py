@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import factseg_paddle.data.image_files as our_files
 import factseg_paddle.data.palettes as our_palettes
 import factseg_paddle.data.transforms as ours
-import torch_ref.data as theirs
 
 Check = tuple[str, Callable[[], np.ndarray], Callable[[], np.ndarray]]
 
@@ -30,25 +30,24 @@ def values(
     if image_file and mask_file:
         yield (
             "decode image",
-            lambda: theirs.read_image(image_file),
+            lambda: _theirs("read_image", image_file),
             lambda: our_files.read_image(image_file),
         )
         yield (
             "decode mask",
-            lambda: theirs.read_mask(mask_file),
+            lambda: _theirs("read_mask", mask_file),
             lambda: our_files.read_mask(mask_file),
         )
     known = np.where(labels == 255, 0, labels).astype(np.uint8)
     yield (
         "index to colour",
-        lambda: theirs.index_to_color(known),
+        lambda: _theirs("index_to_color", known),
         lambda: our_palettes.index_to_color(known),
     )
-    colors = our_palettes.index_to_color(known)
     yield (
         "colour to index",
-        lambda: theirs.color_to_index(colors),
-        lambda: our_palettes.color_to_index(colors),
+        lambda: _theirs("color_to_index", _theirs("index_to_color", known)),
+        lambda: our_palettes.color_to_index(our_palettes.index_to_color(known)),
     )
     yield from _of_both("horizontal flip", "horizontal_flip", image, labels)
     yield from _of_both("vertical flip", "vertical_flip", image, labels)
@@ -58,14 +57,14 @@ def values(
     yield from _of_both("pad before normalising", "pad_to", image, labels, **size)
     window = {"top": 5, "left": 3, "height": image.shape[0] // 2, "width": image.shape[1] // 3}
     yield from _of_both("crop", "crop", image, labels, **window)
-    yield "normalise", lambda: _rounded(theirs.normalize(image)), lambda: ours.normalize(image)
+    yield "normalise", lambda: _rounded(_theirs("normalize", image)), lambda: ours.normalize(image)
     odd = ours.normalize(image)[:-7, :-3]
     yield (
         "pad after normalising",
-        lambda: theirs.pad_to_divisible(odd),
+        lambda: _theirs("pad_to_divisible", odd),
         lambda: ours.pad_to_divisible(odd),
     )
-    yield "to [C, H, W]", lambda: theirs.to_chw(odd), lambda: ours.to_chw(odd)
+    yield "to [C, H, W]", lambda: _theirs("to_chw", odd), lambda: ours.to_chw(odd)
 
 
 def _of_both(
@@ -74,9 +73,16 @@ def _of_both(
     for index, part in enumerate(("image", "labels")):
         yield (
             f"{name}, {part}",
-            lambda i=index: getattr(theirs, function)(image, labels, *args, **kwargs)[i],
+            lambda i=index: _theirs(function, image, labels, *args, **kwargs)[i],
             lambda i=index: getattr(ours, function)(image, labels, *args, **kwargs)[i],
         )
+
+
+def _theirs(function: str, *args: Any, **kwargs: int) -> Any:
+    """The reference's value; imported here, since torch need not be installed beside Paddle."""
+    import torch_ref.data
+
+    return getattr(torch_ref.data, function)(*args, **kwargs)
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:

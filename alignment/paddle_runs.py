@@ -1,0 +1,126 @@
+"""The Paddle side in float64 and in float32, each judged as soon as it has run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from alignment.compare import TensorResult, absent
+from alignment.pair import AlignmentError
+from alignment.records import Reference, ReprodLog
+from alignment.steps import RunJudge, notes_on_calls
+from alignment.tensor_map import WeightMap
+from alignment.tracing import Trace
+from alignment.transfer import in_torchs_form
+
+if TYPE_CHECKING:
+    from alignment.paddle_side import PaddleSide
+
+MODEL_STEPS = ("forward", "loss", "backward")
+
+
+class PaddleRuns:
+    """Runs the Paddle side in both dtypes and judges it.
+
+    Args:
+        side: the Paddle side with its weights.
+        reference: the torch side.
+        weight_map: which torch tensor is which Paddle tensor.
+        steps: the chosen steps.
+        log: takes the float32 values.
+        tell: told what is about to run.
+
+    Attributes:
+        notes: remarks by step, complete after `judged`.
+    """
+
+    def __init__(
+        self,
+        side: PaddleSide,
+        reference: Reference,
+        weight_map: WeightMap,
+        steps: Sequence[str],
+        *,
+        log: ReprodLog,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._side, self._reference, self._weight_map = side, reference, weight_map
+        self._chosen, self._log, self._tell = steps, log, tell
+        self._judge = RunJudge(reference, weight_map)
+        self._steps = [step for step in MODEL_STEPS if step in steps]
+        self._results: dict[str, list[TensorResult]] = {step: [] for step in self._steps}
+        self.notes: dict[str, list[str]] = {step: list(reference.notes) for step in self._steps}
+
+    def judged(self) -> dict[str, list[TensorResult]]:
+        """The results of each chosen step; a tensor's two stand together, float64 first.
+
+        Raises:
+            AlignmentError: Paddle can't run it, and nothing that was found explains why.
+        """
+        in_float64: list[str] = []
+        if self._reference.dtype == "float64":
+            trace, in_float64, error = self._run("float64")
+            for step in in_float64:
+                self._results[step] += self._judge.judge(step, trace, "float64", decides=True)
+            for step in self._steps:
+                if step not in in_float64:
+                    self.notes[step].append(f"judged in float32 alone, since {error}")
+            del trace  # hundreds of MB: the next run's values take their place
+        trace, in_float32, error = self._run("float32")
+        for step in in_float32:
+            decides = self._reference.mode == "eval" or step not in in_float64
+            self._results[step] += self._judge.judge(step, trace, "float32", decides=decides)
+        if error:
+            self._explain(error, next(step for step in self._steps if step not in in_float32))
+        self._write(trace)
+        if "forward" in in_float32:
+            self.notes["forward"] += notes_on_calls(self._reference, trace)
+        return {step: _interleaved(results) for step, results in self._results.items()}
+
+    def _run(self, dtype: str) -> tuple[Trace, list[str], AlignmentError | None]:
+        """What Paddle computes, the chosen steps that it got through, and what stopped it."""
+        self._tell(f"Paddle {dtype}")
+        trace, done = Trace(), []
+        try:
+            trace = self._side.forward(dtype)
+            done.append("forward")
+            if {"loss", "backward"} & set(self._steps):
+                trace.values["loss/loss"] = self._side.loss(dtype, trace.output)
+                done.append("loss")
+            trace.output = None
+            if "backward" in self._steps:
+                trace.values |= self._gradients(dtype).values
+                done.append("backward")
+        except AlignmentError as error:
+            return trace, [step for step in done if step in self._steps], error
+        return trace, [step for step in done if step in self._steps], None
+
+    def _gradients(self, dtype: str) -> Trace:
+        reference = self._reference
+        same = dtype == reference.dtype
+        activations = reference.trace.values if same else reference.activations
+        return self._side.backward(dtype, activations, reference.trace.of_kind("output_gradient"))
+
+    def _explain(self, error: AlignmentError, step: str) -> None:
+        """What raised has failed where something was wrong before; else it could not be run."""
+        problems = self._weight_map.problems
+        diverged = any(not result for results in self._results.values() for result in results)
+        if not problems and not diverged:
+            raise error
+        place = f"weights:{problems[0].name}" if problems else ""
+        reason = f"{problems[0]}; then {error}" if problems else str(error)
+        self._results[step].append(absent("the Paddle side", None, reason, place))
+
+    def _write(self, trace: Trace) -> None:
+        gradients = {f"gradient/{n}": 0 for n in trace.of_kind("gradient")}
+        others = {key: array for key, array in trace.values.items() if key not in gradients}
+        ours = in_torchs_form(trace.of_kind("gradient"), self._weight_map, self._reference.specs)
+        renamed = {f"gradient/{name}": array for name, array in ours.items()}
+        self._log.write_trace(self._chosen, "paddle", others | renamed)
+
+
+def _interleaved(results: Sequence[TensorResult]) -> list[TensorResult]:
+    by_name: dict[str, list[TensorResult]] = {}
+    for result in results:
+        by_name.setdefault(result.name, []).append(result)
+    return [result for group in by_name.values() for result in group]

@@ -1,0 +1,109 @@
+"""A pair as a user writes it, in a file of its own; frameworks are imported by the side that runs.
+
+Functions other than `make_pair` are pairs with something wrong.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from alignment import Pair
+
+print("a user's file may print")
+
+
+def torch_model():
+    import torch
+
+    print("so may a model")
+    rng = np.random.default_rng(5)
+    net = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.ReLU(), torch.nn.Linear(5, 3))
+    with torch.no_grad():
+        for tensor in net.state_dict().values():
+            tensor.copy_(torch.from_numpy(rng.uniform(-1, 1, tuple(tensor.shape))))
+    return net
+
+
+def paddle_model():
+    from paddle import nn
+
+    return nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+
+
+def torch_loss(output, labels):
+    from torch.nn.functional import cross_entropy
+
+    return cross_entropy(output, labels)
+
+
+def paddle_loss(output, labels):
+    from paddle.nn.functional import cross_entropy
+
+    return cross_entropy(output, labels)
+
+
+def make_pair(seed):
+    rng = np.random.default_rng(seed)
+    return Pair(
+        name="user",
+        torch_model=torch_model,
+        paddle_model=paddle_model,
+        inputs=(rng.normal(size=(6, 4)).astype(np.float32),),
+        targets=(rng.integers(0, 3, 6),),
+        torch_loss=torch_loss,
+        paddle_loss=paddle_loss,
+        checks={"metric": metric},
+    )
+
+
+def metric():
+    yield "sum", np.float64(3), lambda: np.float64(3)
+
+
+def without_relu(seed):
+    def model():
+        from paddle import nn
+
+        return nn.Sequential(nn.Linear(4, 5), nn.Identity(), nn.Linear(5, 3))
+
+    return dataclasses.replace(make_pair(seed), paddle_model=model)
+
+
+def with_nan(seed):
+    def model():
+        import paddle
+
+        class NaN(paddle.nn.Layer):
+            def forward(self, x):
+                return x * float("nan")
+
+        return paddle.nn.Sequential(paddle.nn.Linear(4, 5), NaN(), paddle.nn.Linear(5, 3))
+
+    return dataclasses.replace(make_pair(seed), paddle_model=model)
+
+
+def strange_name(seed):
+    return dataclasses.replace(make_pair(seed), name="<b>&\x1b[1m pair</b>")
+
+
+def not_a_pair(_seed):
+    return 3
+
+
+def failing(_seed):
+    raise RuntimeError("no luck\nsecond line")
+
+
+def leaving(_seed):
+    raise SystemExit(0)
+
+
+def failing_model(seed):
+    return dataclasses.replace(make_pair(seed), torch_model=lambda: 1 / 0)
+
+
+def instances(seed):
+    return dataclasses.replace(make_pair(seed), torch_model=torch_model())
+
+
+CONSTANT = 3
