@@ -6,24 +6,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+import torch_ref.metrics as plain
 from factseg_paddle.metrics import ConfusionMatrix, Metrics
 
 CLASSES = 16
 ABSENT = 6  # a class that is made absent from truth and prediction
-
-PLAIN_METRICS = (
-    "pixel_accuracy",
-    "mean_pixel_accuracy",
-    "mean_iou",
-    "mean_iou_foreground",
-    "frequency_weighted_iou",
-    "mean_precision",
-    "mean_f1",
-    "class_iou",
-    "class_precision",
-    "class_recall",
-    "class_f1",
-)
 
 Check = tuple[str, Callable[[], np.ndarray], Callable[[], np.ndarray]]
 
@@ -53,30 +40,22 @@ def values(labels: np.ndarray, seed: int) -> Iterator[Check]:
         merged.update(truth, predictions)
         return merged.matrix
 
-    yield "confusion matrix, plain", lambda: _plain_matrix(truth, predictions), matrix
-    for name in PLAIN_METRICS:
+    yield (
+        "confusion matrix, plain",
+        lambda: plain.confusion_matrix(truth, predictions, CLASSES),
+        matrix,
+    )
+    for name in plain.compute_metrics(np.eye(CLASSES, dtype=np.int64)):
         yield (
             f"{name}, plain",
-            lambda n=name: _plain_metric(n, truth, predictions),
+            lambda n=name: np.asarray(
+                plain.compute_metrics(plain.confusion_matrix(truth, predictions, CLASSES))[n]
+            ),
             lambda n=name: np.asarray(getattr(ours(), n)),
         )
     valid = truth != 255
     yield from _scikit_learn(truth[valid], predictions[valid], matrix, ours)
     yield from _paddleseg(truth, predictions, ours)
-
-
-# torch_ref is imported where its values are computed: importing it imports torch, which need not be
-# installed where Paddle's values are.
-def _plain_matrix(truth: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    from torch_ref import metrics
-
-    return metrics.confusion_matrix(truth, predictions, CLASSES)
-
-
-def _plain_metric(name: str, truth: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    from torch_ref import metrics
-
-    return np.asarray(metrics.compute_metrics(_plain_matrix(truth, predictions))[name])
 
 
 def _scikit_learn(

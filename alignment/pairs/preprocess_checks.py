@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-import factseg_paddle.data.image_files as our_files
-import factseg_paddle.data.palettes as our_palettes
 import factseg_paddle.data.transforms as ours
+import torch_ref.data as theirs
+from factseg_paddle.data import image_files as files
+from factseg_paddle.data import palettes
 
+Decode = Callable[[Callable[[Path], np.ndarray]], np.ndarray]
 Check = tuple[str, Callable[[], np.ndarray], Callable[[], np.ndarray]]
 
 
@@ -23,31 +26,22 @@ def values(
     Args:
         image: uint8 [H, W, 3] RGB.
         labels: uint8 [H, W], 255 where ignored.
-        image_file: the file it comes from, decoded on both sides; None leaves decoding to the
-            sample files that a painted scene has none of.
+        image_file: the file it comes from, decoded on both sides; None writes the scene first.
         mask_file: its mask.
     """
-    if image_file and mask_file:
-        yield (
-            "decode image",
-            lambda: _theirs("read_image", image_file),
-            lambda: our_files.read_image(image_file),
-        )
-        yield (
-            "decode mask",
-            lambda: _theirs("read_mask", mask_file),
-            lambda: our_files.read_mask(mask_file),
-        )
     known = np.where(labels == 255, 0, labels).astype(np.uint8)
+    image_of, mask_of = _from_files(image_file, mask_file) or _through_files(image, known)
+    yield "decode image", partial(image_of, theirs.read_image), partial(image_of, files.read_image)
+    yield "decode mask", partial(mask_of, theirs.read_mask), partial(mask_of, files.read_mask)
     yield (
         "index to colour",
-        lambda: _theirs("index_to_color", known),
-        lambda: our_palettes.index_to_color(known),
+        lambda: theirs.index_to_color(known),
+        lambda: palettes.index_to_color(known),
     )
     yield (
         "colour to index",
-        lambda: _theirs("color_to_index", _theirs("index_to_color", known)),
-        lambda: our_palettes.color_to_index(our_palettes.index_to_color(known)),
+        lambda: theirs.color_to_index(theirs.index_to_color(known)),
+        lambda: palettes.color_to_index(palettes.index_to_color(known)),
     )
     yield from _of_both("horizontal flip", "horizontal_flip", image, labels)
     yield from _of_both("vertical flip", "vertical_flip", image, labels)
@@ -57,14 +51,14 @@ def values(
     yield from _of_both("pad before normalising", "pad_to", image, labels, **size)
     window = {"top": 5, "left": 3, "height": image.shape[0] // 2, "width": image.shape[1] // 3}
     yield from _of_both("crop", "crop", image, labels, **window)
-    yield "normalise", lambda: _rounded(_theirs("normalize", image)), lambda: ours.normalize(image)
+    yield "normalise", lambda: _rounded(theirs.normalize(image)), lambda: ours.normalize(image)
     odd = ours.normalize(image)[:-7, :-3]
     yield (
         "pad after normalising",
-        lambda: _theirs("pad_to_divisible", odd),
+        lambda: theirs.pad_to_divisible(odd),
         lambda: ours.pad_to_divisible(odd),
     )
-    yield "to [C, H, W]", lambda: _theirs("to_chw", odd), lambda: ours.to_chw(odd)
+    yield "to [C, H, W]", lambda: theirs.to_chw(odd), lambda: ours.to_chw(odd)
 
 
 def _of_both(
@@ -73,16 +67,28 @@ def _of_both(
     for index, part in enumerate(("image", "labels")):
         yield (
             f"{name}, {part}",
-            lambda i=index: _theirs(function, image, labels, *args, **kwargs)[i],
+            lambda i=index: getattr(theirs, function)(image, labels, *args, **kwargs)[i],
             lambda i=index: getattr(ours, function)(image, labels, *args, **kwargs)[i],
         )
 
 
-def _theirs(function: str, *args: Any, **kwargs: int) -> Any:
-    """The reference's value; imported here, since torch need not be installed beside Paddle."""
-    import torch_ref.data
+def _from_files(image_file: Path | None, mask_file: Path | None) -> tuple[Decode, Decode] | None:
+    """Functions (reader) -> pixels of the files that are there already."""
+    if image_file is None or mask_file is None:
+        return None
+    return (lambda read: read(image_file)), (lambda read: read(mask_file))
 
-    return getattr(torch_ref.data, function)(*args, **kwargs)
+
+def _through_files(image: np.ndarray, labels: np.ndarray) -> tuple[Decode, Decode]:
+    """The same for a scene that has no files: written as PNG, read, and removed."""
+
+    def decode(pixels: np.ndarray, read: Callable[[Path], np.ndarray]) -> np.ndarray:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "scene.png"
+            files.write_png(path, pixels)
+            return read(path)
+
+    return partial(decode, image), partial(decode, palettes.index_to_color(labels))
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:
