@@ -70,6 +70,9 @@ class PaddleRuns:
         for step in in_float32:
             decides = self._reference.mode == "eval" or step not in in_float64
             self._results[step] += self._judge.judge(step, trace, "float32", decides=decides)
+        if error and "forward" in self._steps and "forward" not in in_float32:
+            # The layers that returned before the model raised.
+            self._results["forward"] += self._judge.layers(trace, "float32")
         if error:
             self._explain(error, next(step for step in self._steps if step not in in_float32))
         self._write(trace)
@@ -82,7 +85,7 @@ class PaddleRuns:
         self._tell(f"Paddle {dtype}")
         trace, done = Trace(), []
         try:
-            trace = self._side.forward(dtype)
+            self._side.forward(dtype, trace)
             done.append("forward")
             if {"loss", "backward"} & set(self._steps):
                 trace.values["loss/loss"] = self._side.loss(dtype, trace.output)

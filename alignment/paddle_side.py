@@ -63,24 +63,23 @@ class PaddleSide:
             arrays = self.pair.named_arrays()
             return {name: _array(_tensor(array)) for name, array in arrays.items()}
 
-    def forward(self, dtype: str) -> Trace:
-        """Run the model as it is: its layers and its outputs.
+    def forward(self, dtype: str, trace: Trace) -> None:
+        """Run the model as it is, and add its layers and its outputs to the trace.
 
         Args:
             dtype: "float32" or "float64".
+            trace: an empty one; when the model raises it holds the layers that returned.
 
         Raises:
             AlignmentError: the model raised.
         """
         with self._running(dtype), paddle.no_grad():
             model = self._copy_of_model(dtype)
-            with self._recorder(model) as recorder:
+            with self._recorder(model, trace):
                 output = model(*(_tensor(array, dtype) for array in self.pair.inputs))
-            trace = recorder.trace()
             for name, tensor in flatten(output, paddle.is_tensor, "output"):
                 trace.values[f"output/{name}"] = _array(tensor)
             trace.output = output
-            return trace
 
     def loss(self, dtype: str, output: Any) -> np.ndarray:
         """The loss of an output of `forward`.
@@ -165,9 +164,10 @@ class PaddleSide:
                 gradients[index] = gradient
         return loss.detach(), gradients
 
-    def _recorder(self, model: nn.Layer) -> LayerRecorder:
+    def _recorder(self, model: nn.Layer, trace: Trace) -> LayerRecorder:
         return LayerRecorder(
             model.named_sublayers(),
+            trace=trace,
             add_hook=lambda layer, callback: layer.register_forward_post_hook(callback),
             is_tensor=paddle.is_tensor,
             to_array=_array,
@@ -176,11 +176,26 @@ class PaddleSide:
         )
 
     def _copy_of_model(self, dtype: str) -> nn.Layer:
-        model = copy.deepcopy(self.model)
+        model = self._another_model()
         # Not `to`, which makes floats of integer buffers as well (Paddle 3.3).
         model._to_impl(dtype=dtype, floating_only=True)
         (model.train if self.pair.mode == "train" else model.eval)()
         return model
+
+    def _another_model(self) -> nn.Layer:
+        """The same model again, which a run may change.
+
+        Made by the pair's function where there is one: a copy of a model whose `forward` was
+        replaced would still run the layers of the original.
+        """
+        if not isinstance(self.pair.paddle_model, nn.Layer):
+            with _as_found("float32", self.device):
+                model = _made(self.pair.paddle_model)
+            own = {id(tensor) for tensor in self.model.state_dict().values()}
+            if not any(id(tensor) in own for tensor in model.state_dict().values()):
+                load_paddle_state(model, self.weights())
+                return model
+        return copy.deepcopy(self.model)
 
 
 def _let_recurrent_layers_go_back(model: nn.Layer) -> None:

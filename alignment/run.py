@@ -151,7 +151,8 @@ def run_paddle_alone(pair: Pair, steps: Sequence[str], out: Path, *, device: str
     side, log = _paddle_side(pair, device), ReprodLog(out)
     log.write("data", "paddle", side.received())
     if _runs_models(steps):
-        trace = side.forward("float32")
+        trace = Trace()
+        side.forward("float32", trace)
         if pair.paddle_loss:
             trace.values["loss/loss"] = side.loss("float32", trace.output)
         if "backward" in steps:

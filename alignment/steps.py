@@ -87,7 +87,10 @@ class RunJudge:
         )
 
     def _forward(self, trace: Trace, dtype: str) -> list[TensorResult]:
-        """Layers called on both sides, in torch's order of calls, then the outputs."""
+        return self.layers(trace, dtype) + self._outputs("output", trace, dtype)
+
+    def layers(self, trace: Trace, dtype: str) -> list[TensorResult]:
+        """Layers called on both sides, in torch's order of calls."""
         results = []
         ours = trace.of_kind("layer")
         for name, array in self.kinds["layer"].items():
@@ -95,7 +98,7 @@ class RunJudge:
             if own is not None:
                 place = self.reference.trace.calls.get(name, name)
                 results.append(self._compare("layer", name, array, own, dtype, place=place))
-        return results + self._outputs("output", trace, dtype)
+        return results
 
     def _loss(self, trace: Trace, dtype: str) -> list[TensorResult]:
         return self._outputs("loss", trace, dtype)

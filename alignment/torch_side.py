@@ -74,10 +74,10 @@ class TorchSide:
             inputs = [self._tensor(array, dtype) for array in self.pair.inputs]
             for tensor in inputs:
                 tensor.requires_grad_(backward and tensor.is_floating_point())
-            with torch.set_grad_enabled(backward), _recorder(model) as recorder:
+            trace = Trace()
+            with torch.set_grad_enabled(backward), _recorder(model, trace):
                 # Clones: a model may overwrite what it is given, and a leaf must not be.
                 output = model(*(tensor.clone() for tensor in inputs))
-            trace = recorder.trace()
             outputs = dict(flatten(output, torch.is_tensor, "output"))
             trace.values |= {f"output/{n}": array_of_torch(t) for n, t in outputs.items()}
             detached = (tensor.detach() for tensor in outputs.values())
@@ -151,8 +151,20 @@ class TorchSide:
         return tensor
 
     def _copy_of_model(self, dtype: str) -> torch.nn.Module:
-        model = copy.deepcopy(self.model).to(self.device, getattr(torch, dtype))
+        model = self._another_model().to(self.device, getattr(torch, dtype))
         return model.train(self.pair.mode == "train")
+
+    def _another_model(self) -> torch.nn.Module:
+        """The same model again, which a run may change; see Paddle's side."""
+        if not isinstance(self.pair.torch_model, torch.nn.Module):
+            with _as_found("float32"):
+                model = _made(self.pair.torch_model)
+            own = {id(tensor) for tensor in self.model.state_dict(keep_vars=True).values()}
+            tensors = model.state_dict(keep_vars=True).values()
+            if not any(id(tensor) in own for tensor in tensors):
+                load_torch_state(model, self.weights())
+                return model
+        return copy.deepcopy(self.model)
 
 
 def _made(model: Any) -> torch.nn.Module:
@@ -168,9 +180,10 @@ def _made(model: Any) -> torch.nn.Module:
     return made
 
 
-def _recorder(model: torch.nn.Module) -> LayerRecorder:
+def _recorder(model: torch.nn.Module, trace: Trace) -> LayerRecorder:
     return LayerRecorder(
         ((name, module) for name, module in model.named_modules() if name),
+        trace=trace,
         add_hook=lambda module, callback: module.register_forward_hook(callback),
         is_tensor=torch.is_tensor,
         to_array=array_of_torch,

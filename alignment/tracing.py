@@ -95,19 +95,21 @@ class LayerRecorder:
         to_array: copies a tensor into an array.
         version: a tensor's count of in-place changes.
         rename: regexes from this side's names to torch's.
+        trace: takes the values as they arise, so that they are there when the model raises.
     """
 
     def __init__(
         self,
         layers: Iterable[tuple[str, Any]],
         *,
+        trace: Trace,
         add_hook: Callable[[Any, Callable[..., None]], Any],
         is_tensor: Callable[[Any], bool],
         to_array: Callable[[Any], np.ndarray],
         version: Callable[[Any], int],
         rename: Mapping[str, str],
     ) -> None:
-        self._trace = Trace()
+        self._trace = trace
         self._is_tensor, self._to_array, self._version = is_tensor, to_array, version
         self._last: tuple[Any, int, np.ndarray] | None = None
         self._names = CallNames(layers, rename)
@@ -120,11 +122,7 @@ class LayerRecorder:
         for handle in self._handles:
             handle.remove()
         self._last = None
-
-    def trace(self) -> Trace:
-        """What was recorded so far."""
         self._trace.not_called = self._names.not_called
-        return self._trace
 
     def _on_return(self, layer: Any, _inputs: Any, output: Any) -> None:
         call = self._names.next_call(layer)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ FORBIDDEN = {
     "alignment": {"scripts", "tests"},
 }
 
-FRAMEWORKS = {"torch", "paddle", "paddleseg", "torch_ref"}
+FRAMEWORKS = {"torch", "paddle", "paddleseg"}
 
 ONE_SIDED = {"torch_side.py", "paddle_side.py"}
 """The files of `alignment` that import a framework; others do so inside functions."""
@@ -118,3 +120,18 @@ def test_imports_that_run_later_are_told_apart():
         "class C:\n    import paddle\n"
     )
     assert imported(at_import_time(source), "m") == {"typing", "paddle"}
+
+
+@pytest.mark.parametrize(
+    ("modules", "framework"),
+    [
+        ("torch_ref, torch_ref.data, torch_ref.metrics", "torch"),
+        ("factseg_paddle, factseg_paddle.data.synthetic, factseg_paddle.data.transforms", "paddle"),
+        ("factseg_paddle.metrics, factseg_paddle.io, factseg_paddle.command_line", "paddle"),
+        ("alignment, alignment.__main__, alignment.pairs.factseg, alignment.conversion", "torch"),
+        ("alignment, alignment.__main__, alignment.pairs.factseg, alignment.conversion", "paddle"),
+    ],
+)
+def test_what_is_numpy_alone_loads_no_framework(modules, framework):
+    code = f"import sys, {modules}; sys.exit({framework!r} in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=REPO, check=True)

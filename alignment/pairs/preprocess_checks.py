@@ -88,7 +88,7 @@ def _through_files(image: np.ndarray, labels: np.ndarray) -> tuple[Decode, Decod
             files.write_png(path, pixels)
             return read(path)
 
-    return partial(decode, image), partial(decode, palettes.index_to_color(labels))
+    return partial(decode, image), partial(decode, theirs.index_to_color(labels))
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:

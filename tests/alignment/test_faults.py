@@ -114,6 +114,32 @@ def test_fault_in_a_layer_names_the_layer(fault, mode):
     assert step(report, "weights")
 
 
+def patched_net():
+    """A net whose `forward` a user replaced by a function that holds on to the net itself."""
+    net = PaddleNet()
+    right = net.forward
+    net.forward = lambda x: right(x) * 1.5
+    return net
+
+
+def test_function_that_patches_forward_is_asked_for_a_model_for_each_run():
+    """A deep copy of such a model ran the layers of the original, and blamed its weights."""
+    report = align(small_pair(patched_net, mode="train"))
+    assert step(report, "weights")
+    assert report.first_divergence == "forward:output"
+    shared = PaddleNet()
+    assert align(small_pair(lambda: shared))
+    assert shared.fc.weight.dtype == paddle.float32
+
+
+def test_layer_whose_output_makes_the_model_raise_is_named():
+    """The layers that had returned were forgotten, and the exit status was that of no result."""
+    wrong = {"up": lambda: paddle.nn.Flatten(2)}
+    report = align(small_pair(lambda: PaddleNet(**{n: make() for n, make in wrong.items()})))
+    assert not report
+    assert report.first_divergence == "up"
+
+
 def test_fault_in_the_second_call_of_a_layer_names_the_call():
     class Torch(torch.nn.Module):
         def __init__(self):

@@ -10,6 +10,7 @@ from alignment.tracing import CallNames, LayerRecorder, Trace, counterpart, rena
 
 
 def recorded(model, *inputs, rename=None):
+    trace = Trace()
     recorder = LayerRecorder(
         ((name, module) for name, module in model.named_modules() if name),
         add_hook=lambda module, callback: module.register_forward_hook(callback),
@@ -17,10 +18,11 @@ def recorded(model, *inputs, rename=None):
         to_array=lambda tensor: tensor.detach().numpy().copy(),
         version=lambda tensor: tensor._version,
         rename=rename or {},
+        trace=trace,
     )
     with recorder, torch.no_grad():
         model(*inputs)
-    return recorder.trace()
+    return trace
 
 
 class Net(torch.nn.Module):
