@@ -6,7 +6,7 @@ counters, with or without DataParallel's `module.` before each name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,13 +15,14 @@ import numpy as np
 
 from alignment.torch_files import load_torch_file
 from alignment.weights import array_of_torch
-from factseg_paddle.io import CheckpointError, load_plain
+from factseg_paddle.io import CheckpointError, load_plain, shown
 
 Side = Literal["torch", "paddle"]
 
 PREFIX = "module."  # what torch's DataParallel puts before each name
 
-_WRAPPERS = ("model", "state_dict")
+WRAPPERS = ("model", "state_dict")  # the keys under which training loops store a state dict
+
 _TORCH_DTYPES = ("float16", "bfloat16", "float32", "float64", "int64")
 
 
@@ -62,21 +63,17 @@ def read_checkpoint(path: Path, side: Side) -> Checkpoint:
     content = load_torch_file(path) if side == "torch" else load_plain(path)
     if not isinstance(content, dict):
         kind = type(content).__name__
-        raise CheckpointError(f"{path} holds a {kind}, not a dictionary of tensors")
-    wrapper = next((key for key in _WRAPPERS if isinstance(content.get(key), dict)), None)
+        raise CheckpointError(f"{path} holds {kind}, not a dictionary of tensors")
+    wrapper = next((key for key in WRAPPERS if isinstance(content.get(key), dict)), None)
     entries = content[wrapper] if wrapper else content
     arrays = {name: _array(path, name, value) for name, value in entries.items()}
-    prefixed = sum(name.startswith(PREFIX) for name in arrays)
-    prefix = PREFIX if prefixed > len(arrays) / 2 else ""
+    prefix = _prefix(path, arrays)
     state = {name.removeprefix(prefix): array for name, array in arrays.items()}
-    if len(state) < len(arrays):
-        double = next(name for name in state if name in arrays and prefix + name in arrays)
-        raise CheckpointError(f"{path} holds both {double} and {prefix}{double}")
     beside = {key: value for key, value in content.items() if wrapper and key != wrapper}
     others = {
         key: _plain_value(value)
         for key, value in beside.items()
-        if isinstance(key, str) and _is_plain(value)
+        if isinstance(key, str) and is_plain(_plain_value(value))
     }
     dropped = tuple(str(key) for key in beside if key not in others)
     return Checkpoint(path, side, state, Form(wrapper, prefix, others, dropped))
@@ -85,6 +82,25 @@ def read_checkpoint(path: Path, side: Side) -> Checkpoint:
 def dtype_name(array: np.ndarray) -> str:
     """The dtype that an array stands for: uint16 carries bfloat16."""
     return "bfloat16" if array.dtype == np.uint16 else str(array.dtype)
+
+
+def is_plain(value: object) -> bool:
+    """Whether a manifest can hold the value: a text, a truth value, None or a 64-bit number."""
+    if isinstance(value, int):
+        return value.bit_length() < 64
+    return isinstance(value, float | str | None)
+
+
+def _prefix(path: Path, names: Collection[str]) -> str:
+    bare = [name for name in names if not name.startswith(PREFIX)]
+    if len(bare) >= len(names) / 2:
+        return ""
+    if bare:
+        raise CheckpointError(
+            f"{path} has {PREFIX} before {len(names) - len(bare)} of its names, but not before "
+            f"{', '.join(map(shown, bare))}"
+        )
+    return PREFIX
 
 
 def _array(path: Path, name: object, value: object) -> np.ndarray:
@@ -96,11 +112,11 @@ def _array(path: Path, name: object, value: object) -> np.ndarray:
         raise CheckpointError(f"{path} is no state dict: entry {name!r} is not named by a text")
     if not isinstance(value, torch.Tensor):
         kind = type(value).__name__
-        raise CheckpointError(f"{path} is no state dict: entry {name!r} is a {kind}, not a tensor")
+        raise CheckpointError(f"{path} is no state dict: {name!r} is of type {kind}, no tensor")
     kind = str(value.dtype).removeprefix("torch.")
     if value.layout != torch.strided or value.is_meta or kind not in _TORCH_DTYPES:
         raise CheckpointError(
-            f"{path}: {name} is a {kind} tensor ({value.layout}, {value.device}); "
+            f"{path}: {shown(name)} is of dtype {kind} ({value.layout}, {value.device}); "
             f"weights are dense and of {', '.join(_TORCH_DTYPES)}"
         )
     return array_of_torch(value)
@@ -108,7 +124,3 @@ def _array(path: Path, name: object, value: object) -> np.ndarray:
 
 def _plain_value(value: object) -> object:
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(_plain_value(value), bool | int | float | str | None)

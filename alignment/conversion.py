@@ -8,7 +8,7 @@ to see that it is the source, bit by bit, before either file gets its name.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,25 +31,31 @@ from factseg_paddle.io import (
     atomic_write_all,
     sha256_of_array,
     sha256_of_file,
+    shown,
     write_pdparams,
 )
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was converted; `notes` are sentences about what did not come over as it was."""
+    """What was converted; `notes` are sentences about what did not come over as it was.
+
+    `replaced` tells whether there was an older output.
+    """
 
     source: Path
     output: Path
     variant: Variant
     tensors: int
     notes: tuple[str, ...]
+    replaced: bool
 
     def __str__(self) -> str:
+        did = "replaced" if self.replaced else "wrote"
         lines = [
             f"{self.source}: {self.variant}, {self.tensors} tensors",
             *(f"  {note}" for note in self.notes),
-            f"  wrote {self.output} and {manifest_path(self.output).name}; "
+            f"  {did} {self.output} and {manifest_path(self.output).name}; "
             "read back, every tensor is bit-equal to its source",
         ]
         return "\n".join(lines)
@@ -79,15 +85,15 @@ def convert(source: Path, output: Path, to: Side, *, arch: str = "auto") -> Conv
             is one sentence.
     """
     _check_paths(source, output)
-    checkpoint = _read(source, "torch" if to == "paddle" else "paddle")
+    checkpoint, source_sha256 = _read(source, "torch" if to == "paddle" else "paddle")
     variant = identify(checkpoint, arch)
     check_fit(variant, checkpoint)
-    source_sha256 = sha256_of_file(source)
     origin = read_manifest(source, source_sha256)
-    if isinstance(origin, Manifest) and not _names_fit(origin, variant):
+    if isinstance(origin, Manifest) and not _names_fit(origin, variant, checkpoint):
         origin = f"{manifest_path(source).name} names other tensors"
     form = origin.form if isinstance(origin, Manifest) else Form()
     items = _items(checkpoint, variant, origin)
+    replaced = output.exists()
     try:
         with atomic_write_all(manifest_path(output), output) as (manifest_file, output_file):
             _write(output_file, to, items, form)
@@ -105,7 +111,7 @@ def convert(source: Path, output: Path, to: Side, *, arch: str = "auto") -> Conv
     except OSError as error:
         raise CheckpointError(f"{output} was not written: {error.strerror or error}") from error
     notes = _notes(checkpoint, variant, origin)
-    return Conversion(source, output, variant, len(checkpoint.state), notes)
+    return Conversion(source, output, variant, len(checkpoint.state), notes, replaced)
 
 
 @dataclass(frozen=True)
@@ -151,18 +157,28 @@ def _check_paths(source: Path, output: Path) -> None:
         raise CheckpointError(f"the output {output} is the input; give another --output")
 
 
-def _read(path: Path, side: Side) -> Checkpoint:
+def _read(path: Path, side: Side) -> tuple[Checkpoint, str]:
     try:
-        return read_checkpoint(path, side)
+        return read_checkpoint(path, side), sha256_of_file(path)
     except OSError as error:
         raise CheckpointError(f"{path} can't be read: {error.strerror or error}") from error
 
 
-def _names_fit(manifest: Manifest, variant: Variant) -> bool:
-    weights = {spec.torch_name for spec in variant.specs if spec.paddle_name}
-    counters = {spec.torch_name for spec in variant.specs if not spec.paddle_name}
-    names = {_bare(record.torch) for record in manifest.tensors}
-    return names in (weights, weights | counters)
+def _names_fit(manifest: Manifest, variant: Variant, checkpoint: Checkpoint) -> bool:
+    """Whether the manifest has the file's tensors, each under both of its names, prefix and all."""
+    here, there = checkpoint.form.prefix, manifest.form.prefix
+    torch_prefix, paddle_prefix = (here, there) if checkpoint.side == "torch" else (there, here)
+    expected = {
+        (torch_prefix + spec.torch_name, spec.paddle_name and paddle_prefix + spec.paddle_name)
+        for spec in variant.specs
+    }
+    names = [(record.torch, record.paddle) for record in manifest.tensors]
+    weights = {pair for pair in expected if pair[1]}
+    return len(set(names)) == len(names) and set(names) in (weights, expected)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(shown, names))
 
 
 def _bare(name: str) -> str:
@@ -222,14 +238,12 @@ def _notes(checkpoint: Checkpoint, variant: Variant, origin: Manifest | str) -> 
     elif isinstance(origin, str):
         notes.append(f"num_batches_tracked is 0 in all {len(counters)} layers, since {origin}")
     elif any(record.paddle is None for record in origin.tensors):
-        notes.append(f"num_batches_tracked and the form are those of {origin.source}")
+        notes.append(f"num_batches_tracked and the form are those of {shown(origin.source)}")
     else:
-        notes.append(f"without num_batches_tracked, in the form of {origin.source}")
+        notes.append(f"without num_batches_tracked, in the form of {shown(origin.source)}")
     form = checkpoint.form
     if form.others:
-        notes.append(f"{', '.join(form.others)}, beside the weights, is kept in the manifest")
+        notes.append(f"{_listed(form.others)}, beside the weights, is kept in the manifest")
     if form.dropped:
-        notes.append(
-            f"{', '.join(form.dropped)}, beside the weights, is not converted: weights only"
-        )
+        notes.append(f"{_listed(form.dropped)}, beside the weights, is not converted: weights only")
     return tuple(notes)

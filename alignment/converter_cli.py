@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from alignment.checkpoints import Side
 from alignment.conversion import convert
+from alignment.manifest import dropped_entries
 from alignment.variants import ARCHS
 from factseg_paddle.command_line import ArgumentParser
-from factseg_paddle.io import CheckpointError
+from factseg_paddle.io import CheckpointError, shown
 
 _SUFFIXES = {"torch": ".pth", "paddle": ".pdparams"}
-_TITLES = {"torch": "torch", "paddle": "Paddle"}
 
 
 def run_converter(
@@ -41,9 +42,8 @@ def run_converter(
     arguments = parser.parse_args(argv)
     try:
         if arguments.input:
-            source: Path = arguments.input
-            output = arguments.output or source.parent / (source.stem + goes)
-            print(convert(source, output, to, arch=arguments.arch))
+            output = arguments.output or _default_output(arguments.input, to)
+            _say(convert(arguments.input, output, to, arch=arguments.arch))
         elif arguments.output:
             raise CheckpointError("--output needs --input: which file is to be converted?")
         else:
@@ -52,7 +52,8 @@ def run_converter(
         print(error, file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"{error.filename} can't be used: {error.strerror}", file=sys.stderr)
+        where = error.filename or "a file"
+        print(f"{where} can't be used: {error.strerror or error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         print(f"the converters need {error.name}; pip install {error.name}", file=sys.stderr)
@@ -68,12 +69,43 @@ def _convert_folder(folder: Path, to: Side, arch: str) -> None:
         raise CheckpointError(
             f"no {came} file in {folder}: put {_WHAT_GOES_THERE[to]} there, or give --input"
         )
+    failures = []
     for source in found:
         output = source.with_suffix(goes)
         if output.exists():  # it may be what the source was made from; nobody asked to replace it
-            print(f"{source}: {output.name} is there already, left as it is (--input replaces it)")
+            _say(f"{source}: {output.name} is there already, left as it is (--input replaces it)")
+            continue
+        try:
+            conversion = convert(source, output, to, arch=arch)
+        except CheckpointError as error:
+            failures.append(str(error))
         else:
-            print(convert(source, output, to, arch=arch))
+            _say(conversion)
+    if failures:
+        count = f"{len(failures)} of {len(found)} files not converted"
+        raise CheckpointError(f"{count}: {'; '.join(failures)}")
+
+
+def _default_output(source: Path, to: Side) -> Path:
+    """The input's name with the other suffix, unless a file there holds more than is converted."""
+    output = source.parent / (source.stem + _SUFFIXES[to])
+    lost = dropped_entries(source) if output.exists() else ()
+    if lost:
+        raise CheckpointError(
+            f"{output} is there already and holds {', '.join(map(shown, lost))}, which the output "
+            "would lack; give --output"
+        )
+    return output
+
+
+def _say(what: object) -> None:
+    try:
+        print(what, flush=True)
+    except OSError as error:
+        # What is still in the buffer would fail once more, with a traceback, at the very end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        reason = error.strerror or error
+        raise OSError(error.errno, reason, "standard output") from error
 
 
 _WHAT_GOES_THERE = {

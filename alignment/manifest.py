@@ -11,7 +11,10 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from alignment.checkpoints import Form
+import numpy as np
+
+from alignment.checkpoints import PREFIX, WRAPPERS, Form, is_plain
+from factseg_paddle.io import sha256_of_array, shown
 
 _FORMAT = "factseg_paddle.weights/1"
 
@@ -63,7 +66,7 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
         "form": asdict(manifest.form),
         "tensors": tensors,
     }
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def read_manifest(output: Path, sha256: str) -> Manifest | str:
@@ -73,30 +76,77 @@ def read_manifest(output: Path, sha256: str) -> Manifest | str:
         return f"there is no {path.name}"
     try:
         manifest = _parse(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        return f"{path.name} is damaged ({error})"
+    except OSError as error:
+        return f"{path.name} can't be read ({error.strerror})"
+    except _DAMAGE as error:
+        return f"{path.name} is damaged ({shown(str(error))})"
     if manifest.output_sha256 != sha256:
         return f"{path.name} describes other contents of {output.name}"
     return manifest
 
 
+def dropped_entries(output: Path) -> tuple[str, ...]:
+    """What the source of a converted file holds and the file does not, as its manifest says.
+
+    The file may have changed since: the source holds it all the same.
+    """
+    try:
+        return _parse(json.loads(manifest_path(output).read_text(encoding="utf-8"))).form.dropped
+    except FileNotFoundError:
+        return ()
+    except _DAMAGE:  # nothing is known; the conversion itself says that the manifest is damaged
+        return ()
+
+
+# What JSON of any other shape sets off in the reader below.
+_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+
+
 def _parse(content: dict) -> Manifest:
-    if content["format"] != _FORMAT:
-        raise ValueError(f"its format is {content['format']!r}")
-    form = content["form"]
+    _require(content["format"] == _FORMAT, "format", content["format"])
+    source, output = content["source"], content["output"]
     return Manifest(
-        source=content["source"]["file"],
-        source_sha256=content["source"]["sha256"],
-        output=content["output"]["file"],
-        output_sha256=content["output"]["sha256"],
-        model=content["model"],
-        form=Form(form["wrapper"], form["prefix"], form["others"], tuple(form["dropped"])),
+        source=_text(source, "file"),
+        source_sha256=_text(source, "sha256"),
+        output=_text(output, "file"),
+        output_sha256=_text(output, "sha256"),
+        model=_text(content, "model"),
+        form=_form(content["form"]),
         tensors=tuple(_record(record) for record in content["tensors"]),
     )
 
 
+def _form(content: dict) -> Form:
+    wrapper, prefix = content["wrapper"], content["prefix"]
+    others, dropped = content["others"], content["dropped"]
+    _require(wrapper is None or wrapper in WRAPPERS, "wrapper", wrapper)
+    _require(prefix in ("", PREFIX), "prefix", prefix)
+    _require(isinstance(others, dict) and all(map(is_plain, others.values())), "others", others)
+    _require(not others or (wrapper and wrapper not in others), "others", others)
+    _require(isinstance(dropped, list), "dropped", dropped)
+    _require(all(isinstance(name, str) for name in dropped), "dropped", dropped)
+    return Form(wrapper, prefix, others, tuple(dropped))
+
+
 def _record(content: dict) -> TensorRecord:
-    value = content.get("value")
-    if value is not None and not (isinstance(value, int) and abs(value) < 2**63):
-        raise ValueError(f"{content['torch']} counts {value!r}")
-    return TensorRecord(**{**content, "shape": tuple(content["shape"])})
+    name, paddle, shape = _text(content, "torch"), content["paddle"], content["shape"]
+    value, sha256 = content.get("value"), _text(content, "sha256")
+    _require(paddle is None or isinstance(paddle, str), "paddle name", paddle)
+    _require(isinstance(shape, list) and all(type(side) is int for side in shape), "shape", shape)
+    if paddle is None:
+        is_count = type(value) is int and value.bit_length() < 64
+        if not is_count or sha256_of_array(np.array(value, np.int64)) != sha256:
+            raise ValueError(f"the count {value!r} of {name} is not the one that was written")
+    else:
+        _require(value is None, "value", value)
+    return TensorRecord(name, paddle, tuple(shape), _text(content, "dtype"), sha256, value)
+
+
+def _text(content: dict, key: str) -> str:
+    _require(isinstance(content[key], str), key, content[key])
+    return content[key]
+
+
+def _require(is_right: object, what: str, value: object) -> None:
+    if not is_right:
+        raise ValueError(f"its {what} is {value!r}")

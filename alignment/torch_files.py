@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from factseg_paddle.io import CheckpointError, UnsafeFileError
+from factseg_paddle.io import CheckpointError, UnsafeFileError, shown
 
 # What torch.load raises on damaged files, by name: seen by cutting zip and legacy files at
 # every length and by giving it other files (torch 2.13).
@@ -72,10 +72,11 @@ def write_torch_file(path: Path, content: object) -> None:
 
 
 def _refusal(path: Path, error: Exception) -> CheckpointError:
-    refused = re.search(r"GLOBAL (\S+)", str(error))
+    # The name may hold anything, line breaks and spaces too; what follows it is torch's sentence.
+    refused = re.search(r"GLOBAL (.+?) (?:was not an allowed|whose module)", str(error), re.DOTALL)
     if refused:
         return UnsafeFileError(
-            f"{path} asks for {refused[1]}, which could run code; it was not loaded"
+            f"{path} asks for {shown(refused[1])}, which could run code; it was not loaded"
         )
     hint = "; Paddle's are for convert_paddle2torch.py" if path.suffix == ".pdparams" else ""
     return CheckpointError(f"{path} is truncated or not a torch checkpoint{hint}")

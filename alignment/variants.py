@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from alignment.checkpoints import Checkpoint, dtype_name
+from alignment.checkpoints import Checkpoint, Side, dtype_name
 from alignment.tensor_map import TensorSpec, nearest
 from alignment.weights import torch_specs
-from factseg_paddle.io import CheckpointError
+from factseg_paddle.io import CheckpointError, shown
 
 ARCHS = ("factseg", "resnet")
 
@@ -122,8 +122,8 @@ def check_fit(variant: Variant, checkpoint: Checkpoint) -> None:
             close = nearest(misfit.name, unmatched["extra"], checkpoint.state)
         elif misfit.kind == "extra":
             close = nearest(misfit.name, unmatched["missing"], _wanted(variant, checkpoint))
-        hint = f" (nearest name: {prefix}{close})" if close else ""
-        lines.append(f"{misfit.kind} {prefix}{misfit.name} {misfit.detail}{hint}")
+        hint = f" (nearest name: {shown(prefix + close)})" if close else ""
+        lines.append(f"{misfit.kind} {shown(prefix + misfit.name)} {misfit.detail}{hint}")
     counted = f" as {prefix}{variant.classes_from} says" if variant.classes_from else ""
     raise CheckpointError(
         f"{checkpoint.path} does not fit {variant}{counted}: {', '.join(counts)}; nothing was "
@@ -148,19 +148,36 @@ def _wanted(
 
 
 def _arch_of(checkpoint: Checkpoint, archs: Sequence[str]) -> str:
-    roots = [name.partition(".")[0] for name in checkpoint.state]
-    known = {}
+    roots = [_root(name) for name in checkpoint.state]
+    names = {arch: _names(arch, checkpoint.side) for arch in archs}
+    counts = {}
     for arch in archs:
-        tops = {spec.torch_name.partition(".")[0] for spec in _specs(arch, "resnet18", 2)}
-        known[arch] = sum(root in tops for root in roots)
-    best = max(known, key=lambda arch: known[arch])
-    if known[best] == 0:
-        titles = " or ".join(_TITLES[arch] for arch in archs)
-        first = f"; its first is {next(iter(checkpoint.state))}" if roots else ""
-        raise CheckpointError(
-            f"{checkpoint.path} has none of the tensors of {titles} among its {len(roots)}{first}"
-        )
-    return best
+        tops = set(map(_root, names[arch]))
+        counts[arch] = sum(root in tops for root in roots)
+    best = max(counts, key=lambda arch: counts[arch])
+    if counts[best]:
+        return best
+    titles = " or ".join(_TITLES[arch] for arch in archs)
+    first = ""
+    if roots:
+        name = next(iter(checkpoint.state))
+        close = nearest(name, [known for arch in archs for known in names[arch]])
+        name = shown(checkpoint.form.prefix + name)
+        first = f"; its first is {name} (nearest known name: {close})"
+    raise CheckpointError(
+        f"{checkpoint.path} has none of the tensors of {titles} among its {len(roots)}{first}"
+    )
+
+
+def _root(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _names(arch: str, side: Side) -> list[str]:
+    specs = _specs(arch, "resnet18", 2)
+    if side == "torch":
+        return [spec.torch_name for spec in specs]
+    return [spec.paddle_name for spec in specs if spec.paddle_name]
 
 
 def _num_classes(checkpoint: Checkpoint, head: str) -> tuple[int, str]:

@@ -97,15 +97,11 @@ def load_pdparams(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """
     content = load_plain(path)
     if not isinstance(content, dict):
-        raise CheckpointError(
-            f"{path} holds a {type(content).__name__}, not a dictionary of tensors"
-        )
+        raise CheckpointError(f"{path} holds {type(content).__name__}, not a dictionary of tensors")
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, np.ndarray):
             kind = type(value).__name__
-            raise CheckpointError(
-                f"{path} is no state dict: its entry {name!r} is a {kind}, not a tensor"
-            )
+            raise CheckpointError(f"{path} is no state dict: {name!r} is of type {kind}, no tensor")
     return content
 
 
@@ -119,23 +115,21 @@ def load_plain(path: str | os.PathLike[str]) -> object:
         CheckpointError, UnsafeFileError, OSError: As for `load_pdparams`.
     """
     with Path(path).open("rb") as file:
-        if file.read(4) == b"PK\x03\x04":
-            raise CheckpointError(
-                f"{path} is a zip archive as torch.save writes it, not a Paddle file"
-            )
+        _refuse_torch(path, file.read(32))
         file.seek(0)
         try:
-            content = _plain(_Unpickler(file, encoding="latin1").load())
-            return _without_bookkeeping(content)
+            return _without_bookkeeping(_plain(_Unpickler(file, encoding="latin1").load(), {}))
         except UnsafeFileError as error:
-            raise UnsafeFileError(
-                f"{path} {error}, which could run code; it was not loaded"
-            ) from None
+            raise UnsafeFileError(f"{path} {error}; it was not loaded") from None
         except _BROKEN_PICKLE as error:
-            reason = str(error) or type(error).__name__
-            raise CheckpointError(
-                f"{path} is truncated or not a Paddle checkpoint ({reason})"
-            ) from error
+            reason = shown(str(error) or type(error).__name__)
+            message = f"{path} is truncated or not a Paddle checkpoint ({reason})"
+            raise CheckpointError(message) from error
+
+
+def shown(name: str) -> str:
+    """A text from a file as messages show it: as it is, or escaped where that would not be safe."""
+    return name if name and name.isprintable() else repr(name)
 
 
 def save_pdparams(path: str | os.PathLike[str], state: Mapping[str, object]) -> None:
@@ -167,6 +161,7 @@ def write_pdparams(path: Path, state: Mapping[str, object]) -> None:
 _DTYPES = frozenset(
     ["b1", "i1", "u1", "i2", "u2", "f2", "i4", "u4", "f4", "i8", "u8", "f8", "c8", "c16"]
 )
+_TORCH_MARK = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # a pickled number, first in an old file
 _SCALARS = (str, bytes, bool, int, float, type(None))
 
 # Whatever a damaged pickle can set off in the unpickler or in the stand-ins below, by name.
@@ -250,23 +245,35 @@ _ADMITTED = {
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> object:
         if (module, name) not in _ADMITTED:
-            raise UnsafeFileError(f"asks for {module}.{name}")
+            raise UnsafeFileError(f"asks for {shown(f'{module}.{name}')}, which could run code")
         return _ADMITTED[module, name]
 
 
-def _plain(value: object) -> object:
+def _refuse_torch(path: str | os.PathLike[str], head: bytes) -> None:
+    is_zip = head.startswith(b"PK\x03\x04")
+    if is_zip or _TORCH_MARK in head:
+        kind = "a zip archive as torch.save writes it" if is_zip else "in torch's old format"
+        raise CheckpointError(f"{path} is {kind}, not a Paddle file; for convert_torch2paddle.py")
+
+
+def _plain(value: object, made: dict[int, object]) -> object:
     if isinstance(value, _Array):
         return value.array
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        items = [_plain(item) for item in value]
-        if len(items) == 2 and isinstance(items[0], str) and isinstance(items[1], np.ndarray):
-            return items[1]  # how paddle.save writes a tensor outside a flat state dict
-        return items if isinstance(value, list) else tuple(items)
     if isinstance(value, _SCALARS):
         return value
-    raise ValueError(f"it holds a {type(value).__name__}")
+    if id(value) in made:  # forty lists, each twice in the next, would be 2**40 walks
+        return made[id(value)]
+    if isinstance(value, dict):
+        plain: object = {key: _plain(item, made) for key, item in value.items()}
+    elif isinstance(value, tuple | list):
+        items = [_plain(item, made) for item in value]
+        # A name and an array: how paddle.save writes a tensor outside a flat state dict.
+        is_named = [type(item) for item in items] == [str, np.ndarray]
+        plain = items[1] if is_named else type(value)(items)
+    else:
+        raise ValueError(f"it holds {type(value).__name__}")
+    made[id(value)] = plain
+    return plain
 
 
 def _without_bookkeeping(content: object) -> object:

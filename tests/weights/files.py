@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from scripts import convert_paddle2torch, convert_torch2paddle
 from torch_ref import FactSeg
 from torch_ref.models.backbones import BACKBONES
 
@@ -40,6 +41,15 @@ def light_state(arch, backbone="resnet18", num_classes=5):
         name: torch.tensor(3) if name.endswith(COUNTER) else torch.tensor(0.5).expand(shape)
         for name, shape in names_and_shapes(arch, backbone, num_classes).items()
     }
+
+
+def there_and_back(folder, content):
+    """Save as torch does, convert to Paddle and back, and load the result."""
+    torch.save(content, folder / "a.pth")
+    assert convert_torch2paddle.main(["--input", str(folder / "a.pth")]) == 0
+    argv = ["--input", str(folder / "a.pdparams"), "--output", str(folder / "back.pth")]
+    assert convert_paddle2torch.main(argv) == 0
+    return load_torch(folder / "back.pth")
 
 
 def load_torch(path: Path):

@@ -1,6 +1,5 @@
 """Checkpoints go there and back bit-equal."""
 
-import json
 import re
 import subprocess
 import sys
@@ -12,16 +11,9 @@ import torch
 
 import factseg_paddle
 import torch_ref
-from alignment.checkpoints import Form, read_checkpoint
-from alignment.manifest import (
-    Manifest,
-    TensorRecord,
-    manifest_path,
-    read_manifest,
-    write_manifest,
-)
+from alignment.checkpoints import read_checkpoint
 from alignment.variants import identify, misfits
-from factseg_paddle.io import load_pdparams, save_pdparams, sha256_of_array, sha256_of_file
+from factseg_paddle.io import load_pdparams
 from scripts import convert_paddle2torch, convert_torch2paddle
 from tests.paths import REPO
 from tests.weights.files import (
@@ -31,6 +23,7 @@ from tests.weights.files import (
     load_torch,
     names_and_shapes,
     random_state,
+    there_and_back,
 )
 from torch_ref.models.backbones import BACKBONES
 
@@ -38,15 +31,6 @@ from torch_ref.models.backbones import BACKBONES
 @pytest.fixture(scope="module")
 def resnet18():
     return random_state("resnet", "resnet18", 7)
-
-
-def there_and_back(folder, content):
-    """Save as torch does, convert to Paddle and back, and load the result."""
-    torch.save(content, folder / "a.pth")
-    assert convert_torch2paddle.main(["--input", str(folder / "a.pth")]) == 0
-    argv = ["--input", str(folder / "a.pdparams"), "--output", str(folder / "back.pth")]
-    assert convert_paddle2torch.main(argv) == 0
-    return load_torch(folder / "back.pth")
 
 
 def test_published_factseg_form_comes_back_bit_equal(tmp_path, capsys):
@@ -153,85 +137,6 @@ def test_a_paddle_checkpoint_goes_to_torch_and_comes_back(tmp_path, capsys):
     before, after = (load_pdparams(tmp_path / name) for name in ("a.pdparams", "back.pdparams"))
     assert list(before) == list(after)
     assert all(before[name].tobytes() == after[name].tobytes() for name in before)
-
-
-# The manifest
-
-
-def test_the_manifest_accounts_for_every_tensor_of_both_files(tmp_path, resnet18):
-    state = {f"module.{name}": tensor for name, tensor in resnet18.items()}
-    there_and_back(tmp_path, {"model": state})
-    manifest = json.loads((tmp_path / "a.pdparams.manifest.json").read_text())
-    assert manifest["source"] == {"file": "a.pth", "sha256": sha256_of_file(tmp_path / "a.pth")}
-    assert manifest["output"]["sha256"] == sha256_of_file(tmp_path / "a.pdparams")
-    written = load_pdparams(tmp_path / "a.pdparams")
-    records = manifest["tensors"]
-    assert [record["torch"] for record in records] == list(state)
-    assert [record["paddle"] for record in records if record["paddle"]] == list(written)
-    for record in records:
-        if record["paddle"]:
-            array = written[record["paddle"]]
-        else:
-            array = state[record["torch"]].numpy()
-            assert record["value"] == array
-        assert record["shape"] == list(array.shape)
-        assert record["dtype"] == str(array.dtype)
-        assert record["sha256"] == sha256_of_array(array)
-
-
-def test_counters_are_0_and_it_is_said_when_the_paddle_file_has_changed(tmp_path, capsys, resnet18):
-    there_and_back(tmp_path, {"model": resnet18})
-    trained = load_pdparams(tmp_path / "a.pdparams")
-    trained["fc.bias"] += 1
-    save_pdparams(tmp_path / "a.pdparams", trained)
-    capsys.readouterr()
-    argv = ["--input", str(tmp_path / "a.pdparams"), "--output", str(tmp_path / "b.pth")]
-    assert convert_paddle2torch.main(argv) == 0
-    out = capsys.readouterr().out
-    assert "num_batches_tracked is 0 in all 20 layers, since a.pdparams.manifest.json" in out
-    assert "describes other contents" in out
-    back = load_torch(tmp_path / "b.pth")
-    assert set(back) == set(resnet18)
-    for name, tensor in back.items():
-        if name.endswith(COUNTER):
-            assert tensor.dtype == torch.int64
-            assert tensor == 0
-        elif name != "fc.bias":
-            assert torch.equal(tensor, resnet18[name])
-
-
-def test_a_manifest_of_other_tensors_counts_as_none(tmp_path, capsys):
-    torch.save(light_state("resnet"), tmp_path / "a.pth")
-    assert convert_torch2paddle.main(["--input", str(tmp_path / "a.pth")]) == 0
-    path = tmp_path / "a.pdparams.manifest.json"
-    path.write_text(path.read_text().replace('"torch": "fc.bias"', '"torch": "fc.bais"'))
-    argv = ["--input", str(tmp_path / "a.pdparams"), "--output", str(tmp_path / "b.pth")]
-    assert convert_paddle2torch.main(argv) == 0
-    assert f"is 0 in all 20 layers, since {path.name} names other" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("find", "put"),
-    [
-        ('"torch": "bn.count"', ""),
-        ("factseg_paddle.weights/1", "other"),
-        ('"value": 3', '"value": "x"'),
-        ('"value": 3', f'"value": {2**70}'),
-        ('"tensors"', '"tensor"'),
-        ('"shape": []', '"shape": 3'),
-    ],
-)
-def test_a_damaged_manifest_is_said_and_not_used(tmp_path, find, put):
-    record = TensorRecord("bn.count", None, (), "int64", "0" * 64, 3)
-    written = Manifest("a.pth", "1" * 64, "a.pdparams", "2" * 64, "resnet18", Form(), (record,))
-    path = manifest_path(tmp_path / "a.pdparams")
-    write_manifest(path, written)
-    assert read_manifest(tmp_path / "a.pdparams", "2" * 64) == written
-    assert "describes other contents" in read_manifest(tmp_path / "a.pdparams", "3" * 64)
-    text = path.read_text()
-    assert find in text
-    path.write_text(text.replace(find, put))
-    assert "a.pdparams.manifest.json is damaged" in read_manifest(tmp_path / "a.pdparams", "2" * 64)
 
 
 # Which network

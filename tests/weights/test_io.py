@@ -235,10 +235,10 @@ def test_damaged_bytes_never_raise_anything_else(tmp_path_factory, noise, positi
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([1, 2], "holds a list, not a dictionary"),
-        ({"epoch": 3}, "entry 'epoch' is a int, not a tensor"),
-        ({3: np.zeros(2)}, "entry 3 is a ndarray"),
-        ({"w": {"v": np.zeros(2)}}, "entry 'w' is a dict"),
+        ([1, 2], "holds list, not a dictionary"),
+        ({"epoch": 3}, "'epoch' is of type int, no tensor"),
+        ({3: np.zeros(2)}, "3 is of type ndarray"),
+        ({"w": {"v": np.zeros(2)}}, "'w' is of type dict"),
         ({"w": np.array(["text"])}, "dtype 'U4' are no tensors"),
         ({"w": np.zeros(2, "f4,i4")}, "no tensors"),
         ({"w": np.array([None])}, "dtype 'O8' are no tensors"),
