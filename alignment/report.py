@@ -63,11 +63,11 @@ class StepResult:
         return line
 
     def _summary(self) -> str:
-        counts = self.counts
+        # By name: most tensors are compared in two dtypes.
         parts = [f"{len({tensor.name for tensor in self.tensors})} compared"]
-        parts += [
-            f"{counts[status]} {status}" for status in ("failed", "declared") if counts[status]
-        ]
+        for status in ("failed", "declared"):
+            names = {tensor.name for tensor in self.tensors if tensor.status == status}
+            parts += [f"{len(names)} {status}"] if names else []
         for dtype in ("float64", "float32"):
             worst = self.worst(dtype)
             if worst is not None:

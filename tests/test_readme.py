@@ -35,10 +35,10 @@ FAST = {
     "python -m alignment --pair my_pair.py:make_pair": (
         "python -m alignment --pair {tmp}/my_pair.py:make_pair --out {tmp}/out"
     ),
-    "python -m alignment --side torch --out record": (
+    "python -m alignment --side torch --out output/record": (
         "python -m alignment --side torch --crop 32 --steps forward --out {tmp}/record"
     ),
-    "python -m alignment --torch-records record": (
+    "python -m alignment --torch-records output/record": (
         "python -m alignment --torch-records {tmp}/record --crop 32 --steps forward --out {tmp}/out"
     ),
     "make bench": (
@@ -49,12 +49,11 @@ FAST = {
     "python scripts/convert_torch2paddle.py --input weights/resnet50-19c8e357.pth": (
         "python scripts/convert_torch2paddle.py --input {tmp}/resnet18.pth"
     ),
-    "python scripts/convert_paddle2torch.py --input weights/factseg.pdparams "
-    "--output factseg.pth": (
-        "python scripts/convert_paddle2torch.py --input {tmp}/factseg.pdparams "
-        "--output {tmp}/factseg.pth"
+    "python scripts/convert_paddle2torch.py --input weights/factseg.pdparams": (
+        "python scripts/convert_paddle2torch.py --input {tmp}/factseg.pdparams"
     ),
-    "python -m alignment --torch-weights factseg.pth --paddle-weights factseg.pdparams": (
+    "python -m alignment --torch-weights weights/factseg.pth "
+    "--paddle-weights weights/factseg.pdparams": (
         "python -m alignment --torch-weights {tmp}/factseg.pth --paddle-weights "
         "{tmp}/factseg.pdparams --crop 32 --steps weights --out {tmp}/out"
     ),

@@ -35,7 +35,7 @@ def make_pair(
         ValueError: crop_size does not divide by 32, or only one of image and mask is given.
     """
     if crop_size < 32 or crop_size % 32:
-        lower = crop_size // 32 * 32
+        lower = max(crop_size // 32 * 32, 0)
         sizes = " or ".join(str(size) for size in (lower, lower + 32) if size > 0)
         raise ValueError(f"crop {crop_size} is not a positive multiple of 32; use {sizes}")
     if (image is None) != (mask is None):

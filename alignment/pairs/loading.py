@@ -118,7 +118,7 @@ def _torch_with_file(model: Any, file: Path) -> Any:
     from alignment.checkpoints import read_checkpoint
     from alignment.weights import load_torch_state, torch_state
 
-    made = model() if not hasattr(model, "state_dict") else model
+    made = model() if isinstance(model, type) or not hasattr(model, "state_dict") else model
     counters = {n: a for n, a in torch_state(made).items() if n.endswith("num_batches_tracked")}
     with _named_file(file):
         load_torch_state(made, counters | dict(read_checkpoint(file, "torch").state))
@@ -129,7 +129,7 @@ def _paddle_with_file(model: Any, file: Path) -> Any:
     from alignment.checkpoints import read_checkpoint
     from alignment.weights import load_paddle_state
 
-    made = model() if not hasattr(model, "state_dict") else model
+    made = model() if isinstance(model, type) or not hasattr(model, "state_dict") else model
     with _named_file(file):
         load_paddle_state(made, read_checkpoint(file, "paddle").state)
     return made
