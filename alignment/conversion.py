@@ -61,16 +61,6 @@ class Conversion:
         return "\n".join(lines)
 
 
-def torch_to_paddle(source: Path, output: Path, *, arch: str = "auto") -> Conversion:
-    """Write a torch checkpoint's tensors as `.pdparams`; see `convert`."""
-    return convert(source, output, "paddle", arch=arch)
-
-
-def paddle_to_torch(source: Path, output: Path, *, arch: str = "auto") -> Conversion:
-    """Write a `.pdparams` file's tensors as a torch checkpoint; see `convert`."""
-    return convert(source, output, "torch", arch=arch)
-
-
 def convert(source: Path, output: Path, to: Side, *, arch: str = "auto") -> Conversion:
     """Convert one file and write `output` and its manifest, both or neither.
 

@@ -115,8 +115,7 @@ class PaddleRuns:
         self._results[step].append(absent("the Paddle side", None, reason, place))
 
     def _write(self, trace: Trace) -> None:
-        gradients = {f"gradient/{n}": 0 for n in trace.of_kind("gradient")}
-        others = {key: array for key, array in trace.values.items() if key not in gradients}
+        others = {k: v for k, v in trace.values.items() if not k.startswith("gradient/")}
         ours = in_torchs_form(trace.of_kind("gradient"), self._weight_map, self._reference.specs)
         renamed = {f"gradient/{name}": array for name, array in ours.items()}
         self._log.write_trace(self._chosen, "paddle", others | renamed)
