@@ -25,6 +25,15 @@ FLOAT64_BOUND = 1e-5
 FLOAT32_RATIO = 8.0
 """How many times the error of torch float32 is allowed to Paddle float32."""
 
+BY_ITSELF_RATIO = 8.0
+"""How many times the error of torch float32 on a layer by itself is allowed to Paddle's layer."""
+
+ONE_ROUNDING = 2.0**-24
+"""No smaller error of torch float32 on a layer by itself is believed."""
+
+FLOAT32_AGAINST_FLOAT32 = 1e-4
+"""Bound where torch can't run in float64, so that its own rounding is not known."""
+
 FLOAT32_FLOOR = 2.0**-20
 """No smaller error of torch float32 is believed (8 roundings): a scalar may be right by luck."""
 

@@ -1,14 +1,15 @@
-"""The Paddle side in float64 and in float32, each judged as soon as it has run."""
+"""The Paddle side end to end in float64 and float32, then layer by layer, each judged at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from alignment.by_itself import LayerJudge
 from alignment.compare import TensorResult, absent
 from alignment.pair import AlignmentError
 from alignment.records import Reference, ReprodLog
-from alignment.steps import RunJudge, notes_on_calls
+from alignment.steps import RunJudge, matched_calls, notes_on_calls
 from alignment.tensor_map import WeightMap
 from alignment.tracing import Trace
 from alignment.transfer import in_torchs_form
@@ -29,6 +30,7 @@ class PaddleRuns:
         steps: the chosen steps.
         log: takes the float32 values.
         tell: told what is about to run.
+        wrong_weights: {layer: its first tensor that differs}.
 
     Attributes:
         notes: remarks by step, complete after `judged`.
@@ -43,16 +45,21 @@ class PaddleRuns:
         *,
         log: ReprodLog,
         tell: Callable[[str], None],
+        wrong_weights: Mapping[str, str],
     ) -> None:
         self._side, self._reference, self._weight_map = side, reference, weight_map
         self._chosen, self._log, self._tell = steps, log, tell
         self._judge = RunJudge(reference, weight_map)
+        self._wrong_weights = wrong_weights
         self._steps = [step for step in MODEL_STEPS if step in steps]
         self._results: dict[str, list[TensorResult]] = {step: [] for step in self._steps}
         self.notes: dict[str, list[str]] = {step: list(reference.notes) for step in self._steps}
 
     def judged(self) -> dict[str, list[TensorResult]]:
-        """The results of each chosen step; a tensor's two stand together, float64 first.
+        """The results of each chosen step.
+
+        First what is judged by itself, which names the fault, then what is judged end to end; there
+        a tensor's two results stand together, float64 first.
 
         Raises:
             AlignmentError: Paddle can't run it, and nothing that was found explains why.
@@ -78,7 +85,54 @@ class PaddleRuns:
         self._write(trace)
         if "forward" in in_float32:
             self.notes["forward"] += notes_on_calls(self._reference, trace)
-        return {step: _interleaved(results) for step, results in self._results.items()}
+        results = {step: _interleaved(results) for step, results in self._results.items()}
+        for step, closer in self._look_closer(trace).items():
+            results[step] = closer + results[step]
+        return results
+
+    def _look_closer(self, trace: Trace) -> dict[str, list[TensorResult]]:
+        """Is a side random, and how is each layer by itself?"""
+        found: dict[str, list[TensorResult]] = {step: [] for step in self._steps}
+        first = self._steps[0]
+        random = [self._reference.random]
+        self._tell("Paddle a second time")
+        try:
+            repeat = self._side.repeat(trace)
+            random.append(repeat.found("Paddle", self._reference.alone))
+        except AlignmentError:
+            pass  # what raises here has raised before, and is reported
+        found[first] += [absent(place, None, why, place) for place, why in filter(None, random)]
+        alone = self._reference.alone
+        if not alone.values:
+            return found
+        matched = matched_calls(self._reference, trace)
+        ours = {call: matched[call] for call in trace.tree.finest(matched)}
+        ours = {call: name for call, name in ours.items() if name in alone.inputs}
+        in_order = [call for call in alone.tree.parents if call in ours.values()]
+        judge = LayerJudge(self._reference, self._weight_map, in_order, self._wrong_weights)
+        backward = "backward" in self._steps
+        self._tell("Paddle layer by layer")
+        try:
+            unlike = self._side.by_themselves(
+                alone, ours, judge.observe, dtype="float32", backward=backward
+            )
+            if judge.finish(backward=backward) and self._reference.dtype == "float64":
+                self._tell("Paddle layer by layer in float64")
+                self._side.by_themselves(
+                    alone, ours, judge.settle, dtype="float64", backward=backward
+                )
+        except AlignmentError as error:
+            self.notes[first].append(f"not all layers are judged by themselves, since {error}")
+        else:
+            if unlike:
+                self.notes[first].append(
+                    f"called with other arguments than in torch: {', '.join(unlike)}"
+                )
+        if "forward" in found:
+            found["forward"] += judge.forward()
+        if backward:
+            found["backward"] += judge.backward()
+        return found
 
     def _run(self, dtype: str) -> tuple[Trace, list[str], AlignmentError | None]:
         """What Paddle computes, the chosen steps that it got through, and what stopped it."""
@@ -92,17 +146,22 @@ class PaddleRuns:
                 done.append("loss")
             trace.output = None
             if "backward" in self._steps:
-                trace.values |= self._gradients(dtype).values
+                trace.values |= self._gradients(dtype, trace).values
                 done.append("backward")
         except AlignmentError as error:
             return trace, [step for step in done if step in self._steps], error
         return trace, [step for step in done if step in self._steps], None
 
-    def _gradients(self, dtype: str) -> Trace:
+    def _gradients(self, dtype: str, trace: Trace) -> Trace:
         reference = self._reference
         same = dtype == reference.dtype
         activations = reference.trace.values if same else reference.activations
-        return self._side.backward(dtype, activations, reference.trace.of_kind("output_gradient"))
+        return self._side.backward(
+            dtype,
+            activations,
+            reference.trace.of_kind("output_gradient"),
+            matched_calls(reference, trace),
+        )
 
     def _explain(self, error: AlignmentError, step: str) -> None:
         """What raised has failed where something was wrong before; else it could not be run."""

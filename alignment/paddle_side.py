@@ -13,10 +13,14 @@ from paddle import nn
 from paddle.autograd import PyLayer
 from paddle.nn.layer.rnn import RNNBase
 
+from alignment.calls import CallWatch
+from alignment.guided import Alone, Observe
+from alignment.paddle_guided import PaddleGuided, array_of_paddle, watch_paddle
 from alignment.pair import AlignmentError, Pair
+from alignment.repeat import Repeat
 from alignment.structure import OpaqueValueError, flatten, replace_tensors
 from alignment.tensor_map import PaddleTensor
-from alignment.tracing import CallNames, LayerRecorder, Trace, counterpart
+from alignment.tracing import LayerRecorder, Trace, counterpart
 from alignment.weights import load_paddle_state, paddle_state, paddle_tensors
 
 
@@ -61,7 +65,7 @@ class PaddleSide:
         """Inputs and targets as Paddle holds them."""
         with _as_found("float32", self.device), _named_errors("Paddle, given the inputs,"):
             arrays = self.pair.named_arrays()
-            return {name: _array(_tensor(array)) for name, array in arrays.items()}
+            return {name: array_of_paddle(_tensor(array)) for name, array in arrays.items()}
 
     def forward(self, dtype: str, trace: Trace) -> None:
         """Run the model as it is, and add its layers and its outputs to the trace.
@@ -75,10 +79,18 @@ class PaddleSide:
         """
         with self._running(dtype), paddle.no_grad():
             model = self._copy_of_model(dtype)
-            with self._recorder(model, trace):
+            recorder = LayerRecorder(
+                trace,
+                is_tensor=paddle.is_tensor,
+                to_array=array_of_paddle,
+                version=lambda tensor: tensor.inplace_version,
+            )
+            watch = watch_paddle(model, self.pair.rename, on_end=recorder)
+            trace.tree = watch.tree
+            with watch:
                 output = model(*(_tensor(array, dtype) for array in self.pair.inputs))
             for name, tensor in flatten(output, paddle.is_tensor, "output"):
-                trace.values[f"output/{name}"] = _array(tensor)
+                trace.values[f"output/{name}"] = array_of_paddle(tensor)
             trace.output = output
 
     def loss(self, dtype: str, output: Any) -> np.ndarray:
@@ -88,13 +100,14 @@ class PaddleSide:
             AlignmentError: the loss raised, or is no scalar.
         """
         with self._running(dtype):
-            return _array(self._loss(output, dtype, backward=False)[0])
+            return array_of_paddle(self._loss(output, dtype, backward=False)[0])
 
     def backward(
         self,
         dtype: str,
         activations: Mapping[str, np.ndarray],
         output_gradients: Mapping[str, np.ndarray],
+        matched: Mapping[str, str],
     ) -> Trace:
         """Run backward at the reference's activations.
 
@@ -108,6 +121,7 @@ class PaddleSide:
             activations: the reference's values in `dtype`, by the names of its trace; where a
                 value is missing, the model's own is used.
             output_gradients: the reference's, by output name; empty to use the model's own.
+            matched: {call of Paddle's: torch's}, see `match_calls`.
 
         Raises:
             AlignmentError: the model or the loss raised.
@@ -118,7 +132,7 @@ class PaddleSide:
             inputs = [_tensor(array, dtype) for array in self.pair.inputs]
             for tensor in inputs:
                 tensor.stop_gradient = not tensor.is_floating_point()
-            with _forced(model, activations, self.pair.rename):
+            with self._forced(model, activations, matched):
                 # Clones: a model may overwrite what it is given, and a leaf must not be.
                 output = model(*(tensor.clone() for tensor in inputs))
             outputs = dict(flatten(output, paddle.is_tensor, "output"))
@@ -136,6 +150,42 @@ class PaddleSide:
             _add(trace, "gradient", {n: p.grad for n, p in model.named_parameters()})
             _add(trace, "input_gradient", {f"inputs[{i}]": t.grad for i, t in enumerate(inputs)})
             return trace
+
+    def by_themselves(
+        self,
+        alone: Alone,
+        layers: Mapping[str, str],
+        observe: Observe,
+        *,
+        dtype: str,
+        backward: bool,
+    ) -> list[str]:
+        """Run each layer by itself; see `alignment.guided`.
+
+        Returns:
+            The calls that could not be, since torch gives its layer another number of tensors.
+
+        Raises:
+            AlignmentError: the model raised.
+        """
+        with self._running(dtype), paddle.set_grad_enabled(True):
+            model = self._copy_of_model(dtype)
+            _let_recurrent_layers_go_back(model)
+            run = PaddleGuided(alone, layers, observe, dtype=dtype, backward=backward)
+            run.run(model, self.pair.inputs, self.pair.rename)
+            return run.unlike
+
+    def repeat(self, first: Trace) -> Repeat:
+        """Run forward in float32 once more, from another random state; see `Repeat`."""
+        with self._running("float32"), paddle.no_grad():
+            paddle.seed(1)
+            model = self._copy_of_model("float32")
+            repeat = Repeat(first, paddle.is_tensor, array_of_paddle, lambda t: t.clone())
+            watch = watch_paddle(model, self.pair.rename, repeat.begin, repeat.end)
+            with repeat.over(watch):
+                output = model(*(_tensor(array, "float32") for array in self.pair.inputs))
+            repeat.finish(output)
+            return repeat
 
     @contextlib.contextmanager
     def _running(self, dtype: str) -> Iterator[None]:
@@ -164,16 +214,22 @@ class PaddleSide:
                 gradients[index] = gradient
         return loss.detach(), gradients
 
-    def _recorder(self, model: nn.Layer, trace: Trace) -> LayerRecorder:
-        return LayerRecorder(
-            model.named_sublayers(),
-            trace=trace,
-            add_hook=lambda layer, callback: layer.register_forward_post_hook(callback),
-            is_tensor=paddle.is_tensor,
-            to_array=_array,
-            version=lambda tensor: tensor.inplace_version,
-            rename=self.pair.rename,
-        )
+    def _forced(
+        self, model: nn.Layer, activations: Mapping[str, np.ndarray], matched: Mapping[str, str]
+    ) -> CallWatch:
+        """Let every layer hand on the reference's output, with the gradient of its own."""
+
+        def force(call: str, _layer: nn.Layer, output: Any) -> Any:
+            if call not in matched:
+                return None
+            try:
+                parts = list(flatten(output, paddle.is_tensor, f"layer/{matched[call]}"))
+            except OpaqueValueError:
+                return None  # it stays as it is; the forward step says so
+            values = (_forced_value(t, counterpart(name, activations)) for name, t in parts)
+            return replace_tensors(output, paddle.is_tensor, values)
+
+        return watch_paddle(model, self.pair.rename, on_end=force)
 
     def _copy_of_model(self, dtype: str) -> nn.Layer:
         model = self._another_model()
@@ -227,34 +283,6 @@ def _tensor(array: np.ndarray, dtype: str | None = None) -> paddle.Tensor:
     return tensor.astype(dtype) if dtype and tensor.is_floating_point() else tensor
 
 
-def _array(tensor: paddle.Tensor) -> np.ndarray:
-    return np.array(tensor.detach().numpy())
-
-
-@contextlib.contextmanager
-def _forced(
-    model: nn.Layer, activations: Mapping[str, np.ndarray], rename: Mapping[str, str]
-) -> Iterator[None]:
-    """Let every layer hand on the reference's output, with the gradient of its own."""
-    names = CallNames(model.named_sublayers(), rename)
-
-    def force(layer: nn.Layer, _inputs: Any, output: Any) -> Any:
-        call = names.next_call(layer)
-        try:
-            parts = list(flatten(output, paddle.is_tensor, f"layer/{call}"))
-        except OpaqueValueError:
-            return None  # it stays as it is; the forward step says so
-        values = (_forced_value(tensor, counterpart(name, activations)) for name, tensor in parts)
-        return replace_tensors(output, paddle.is_tensor, values)
-
-    handles = [layer.register_forward_post_hook(force) for layer in names.layers]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 def _forced_value(tensor: paddle.Tensor, reference: np.ndarray | None) -> paddle.Tensor:
     if reference is None or not tensor.is_floating_point():
         return tensor
@@ -297,7 +325,7 @@ def _backward(
 def _add(trace: Trace, kind: str, tensors: dict[str, paddle.Tensor | None]) -> None:
     for name, tensor in tensors.items():
         if tensor is not None:
-            trace.values[f"{kind}/{name}"] = _array(tensor)
+            trace.values[f"{kind}/{name}"] = array_of_paddle(tensor)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from alignment.calls import CallTree
+from alignment.guided import Alone
 from alignment.pair import AlignmentError
 from alignment.tensor_map import TensorSpec
 from alignment.tracing import Trace
@@ -40,6 +42,8 @@ class Reference:
         rounding: error of torch float32 against `trace`, by the trace's names.
         float32_dtypes: dtype of each value in torch's float32 run.
         jumps: see `TorchSide.gradient_jumps`.
+        alone: the layers by themselves; without values where that could not be run.
+        random: (place, reason) where two runs of the torch side differ.
         checks: {step: {name: array}}, the reference values of the pair's checks.
         environment: versions on that side.
         identity: what the record was made of, beside its inputs: seed and weight file.
@@ -57,6 +61,8 @@ class Reference:
     rounding: dict[str, float] = field(default_factory=dict)
     float32_dtypes: dict[str, str] = field(default_factory=dict)
     jumps: dict[str, np.ndarray] = field(default_factory=dict)
+    alone: Alone = field(default_factory=Alone)
+    random: tuple[str, str] | None = None
     checks: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     identity: dict[str, str] = field(default_factory=dict)
@@ -71,25 +77,36 @@ def save_reference(reference: Reference, folder: Path) -> None:
         "values": reference.trace.values,
         "activations": reference.activations,
         "jumps": reference.jumps,
+        "alone": reference.alone.values,
         **{f"checks/{step}": values for step, values in reference.checks.items()},
     }
     # Members are numbered: a tensor's name need not be a file's.
-    names, arrays = [], {}
+    names, arrays, members = [], {}, {}
     for group, values in groups.items():
         for name, array in values.items():
-            arrays[f"a{len(names)}"] = array
-            names.append([group, name])
+            member = members.setdefault(id(array), f"a{len(members)}")  # an array is written once
+            arrays[member] = array
+            names.append([group, name, member])
     header = {
         "pair": reference.pair,
         "mode": reference.mode,
         "specs": [asdict(spec) for spec in reference.specs],
         "calls": reference.trace.calls,
-        "not_called": reference.trace.not_called,
+        "tree": asdict(reference.trace.tree),
         "unread": reference.trace.unread,
         "dtype": reference.dtype,
         "rounding": reference.rounding,
         "float32_dtypes": reference.float32_dtypes,
         "checks": list(reference.checks),
+        "alone": {
+            "inputs": reference.alone.inputs,
+            "outputs": reference.alone.outputs,
+            "origins": reference.alone.origins,
+            "tree": asdict(reference.alone.tree),
+            "rounding": reference.alone.rounding,
+            "dtypes": reference.alone.dtypes,
+        },
+        "random": reference.random,
         "environment": reference.environment,
         "identity": reference.identity,
         "notes": reference.notes,
@@ -124,8 +141,9 @@ def load_reference(folder: Path) -> Reference:
             )
         groups: dict[str, dict[str, np.ndarray]] = {}
         with np.load(array_path, allow_pickle=False) as arrays:
-            for index, (group, name) in enumerate(header["names"]):
-                groups.setdefault(group, {})[name] = arrays[f"a{index}"]
+            read = {member: arrays[member] for _, _, member in header["names"]}
+            for group, name, member in header["names"]:
+                groups.setdefault(group, {})[name] = read[member]
         return Reference(
             pair=header["pair"],
             mode=header["mode"],
@@ -135,7 +153,7 @@ def load_reference(folder: Path) -> Reference:
             trace=Trace(
                 groups.get("values", {}),
                 calls=header["calls"],
-                not_called=header["not_called"],
+                tree=CallTree(**header["tree"]),
                 unread=header["unread"],
             ),
             dtype=header["dtype"],
@@ -143,6 +161,8 @@ def load_reference(folder: Path) -> Reference:
             rounding=header["rounding"],
             float32_dtypes=header["float32_dtypes"],
             jumps=groups.get("jumps", {}),
+            alone=_alone(groups.get("alone", {}), header["alone"]),
+            random=header["random"] and tuple(header["random"]),
             checks={step: groups.get(f"checks/{step}", {}) for step in header["checks"]},
             environment=header["environment"],
             identity=header["identity"],
@@ -209,6 +229,10 @@ _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
 )
+
+
+def _alone(values: dict[str, np.ndarray], header: dict) -> Alone:
+    return Alone(values, **header | {"tree": CallTree(**header["tree"])})
 
 
 def _spec(values: dict) -> TensorSpec:

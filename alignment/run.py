@@ -15,7 +15,7 @@ from alignment.paddle_runs import PaddleRuns
 from alignment.pair import AlignmentError, Pair
 from alignment.records import Reference, ReprodLog, hashes
 from alignment.report import Report, StepResult
-from alignment.steps import KINDS, data_step, weights_step
+from alignment.steps import KINDS, data_step, weights_step, wrong_weights
 from alignment.tensor_map import match
 from alignment.tracing import Trace
 from alignment.transfer import carry_over
@@ -138,6 +138,7 @@ def run_torch(
             reference.activations = {
                 key: array for key, array in trace.values.items() if key.startswith(activations)
             }
+        _look_closer(reference, side, trace, backward=backward, tell=tell)
     for step in steps:
         if step in pair.checks:
             tell(f"{step}: the reference's values")
@@ -156,7 +157,7 @@ def run_paddle_alone(pair: Pair, steps: Sequence[str], out: Path, *, device: str
         if pair.paddle_loss:
             trace.values["loss/loss"] = side.loss("float32", trace.output)
         if "backward" in steps:
-            trace.values |= side.backward("float32", {}, {}).values
+            trace.values |= side.backward("float32", {}, {}, {}).values
         log.write_trace(steps, "paddle", trace.values)
     for step in steps:
         if step in pair.checks:
@@ -183,7 +184,15 @@ def _run_paddle(
     received = side.received()
     log.write("data", "paddle", received)
     if _runs_models(steps):
-        runs = PaddleRuns(side, reference, weight_map, steps, log=log, tell=tell)
+        runs = PaddleRuns(
+            side,
+            reference,
+            weight_map,
+            steps,
+            log=log,
+            tell=tell,
+            wrong_weights=wrong_weights(reference, weight_map, side.weights()),
+        )
         for step, judged in runs.judged().items():
             results[step] += judged
             notes[step] += runs.notes[step]
@@ -203,6 +212,21 @@ def _run_paddle(
         else StepResult(step, tuple(results[step]), tuple(notes[step]))
         for step in steps
     ]
+
+
+def _look_closer(
+    reference: Reference, side: TorchSide, trace: Trace, *, backward: bool, tell: Progress
+) -> None:
+    """Is torch random, and what is each layer given by itself?"""
+    tell("torch a second time")
+    repeat = side.repeat(trace)
+    gradients = reference.trace.of_kind("output_gradient") if backward else {}
+    tell("torch layer by layer")
+    try:
+        reference.alone = side.alone(reference.dtype, gradients)
+    except AlignmentError as error:
+        reference.notes.append(f"layers are not judged by themselves, since {error}")
+    reference.random = repeat.found("torch", reference.alone)
 
 
 def _rounding(reference: Reference, trace: Trace) -> dict[str, float]:

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from alignment.calls import layer_of, match_calls
 from alignment.compare import (
+    FLOAT32_AGAINST_FLOAT32,
     FLOAT32_FLOOR,
     FLOAT32_RATIO,
     FLOAT64_BOUND,
@@ -24,9 +26,6 @@ from alignment.tracing import Trace, counterpart
 from alignment.transfer import moved, shown_names
 
 KINDS = ("layer", "output", "loss", "output_gradient", "gradient", "input_gradient")
-
-FLOAT32_AGAINST_FLOAT32 = 1e-4
-"""Bound where torch can't run in float64, so that its own rounding is not known."""
 
 
 def data_step(reference: Reference, received: Mapping[str, np.ndarray]) -> StepResult:
@@ -55,6 +54,17 @@ def weights_step(
         elif paddle_name in expected.arrays:
             results.append(compare(name, expected.arrays[paddle_name], own, allowed=0.0))
     return StepResult("weights", tuple(results))
+
+
+def wrong_weights(
+    reference: Reference, weight_map: WeightMap, weights: Mapping[str, np.ndarray]
+) -> dict[str, str]:
+    """{torch's layer: its first tensor that differs or has no counterpart}."""
+    wrong: dict[str, str] = {}
+    for result in weights_step(reference, weight_map, weights).tensors:
+        if result.failed:
+            wrong.setdefault(result.name.rpartition(".")[0], result.name)
+    return wrong
 
 
 class RunJudge:
@@ -92,7 +102,7 @@ class RunJudge:
     def layers(self, trace: Trace, dtype: str) -> list[TensorResult]:
         """Layers called on both sides, in torch's order of calls."""
         results = []
-        ours = trace.of_kind("layer")
+        ours = trace.layers(matched_calls(self.reference, trace))
         for name, array in self.kinds["layer"].items():
             own = counterpart(name, ours)
             if own is not None:
@@ -157,7 +167,7 @@ class RunJudge:
         """Parameters of the layer that was called last come first: there a fault arises."""
         call_of = self.reference.trace.calls
         calls = {
-            call_of.get(name, name).partition("#")[0]: position
+            layer_of(call_of.get(name, name)): position
             for position, name in enumerate(self.kinds["layer"])
         }
 
@@ -230,17 +240,23 @@ class RunJudge:
         )
 
 
+def matched_calls(reference: Reference, trace: Trace) -> dict[str, str]:
+    """{Paddle's call: torch's}, of the calls that a Paddle run made so far."""
+    return match_calls(list(reference.trace.tree.parents), list(trace.tree.parents))
+
+
 def notes_on_calls(reference: Reference, trace: Trace) -> list[str]:
     """Layers called on one side only, layers called on neither, and outputs that can't be read."""
     theirs, ours = reference.trace, trace
-    in_torch, in_paddle = theirs.of_kind("layer"), ours.of_kind("layer")
+    in_torch, in_paddle = theirs.of_kind("layer"), ours.layers(matched_calls(reference, trace))
+    unmatched = [c for c in ours.tree.parents if c not in matched_calls(reference, trace)]
     lists = {
         "called in torch only": [n for n in in_torch if counterpart(n, in_paddle) is None],
-        "called in Paddle only": [n for n in in_paddle if counterpart(n, in_torch) is None],
+        "called in Paddle only": unmatched,
         "never called": [
             name
-            for name in ours.not_called
-            if name in set(theirs.not_called)
+            for name in ours.tree.not_called
+            if name in set(theirs.tree.not_called)
             # A container whose parts are called one by one is not worth a word.
             and not any(call.startswith(f"{name}.") for call in in_torch)
         ],

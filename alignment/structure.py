@@ -16,10 +16,18 @@ class OpaqueValueError(AlignmentError):
     """A value that may hide tensors."""
 
 
-def flatten(value: Any, is_tensor: Callable[[Any], bool], name: str = "") -> Iterator[tuple]:
+def flatten(
+    value: Any, is_tensor: Callable[[Any], bool], name: str = "", *, strict: bool = True
+) -> Iterator[tuple]:
     """Yield (name, tensor) of all tensors: `.field`, `.key` or `[index]` is appended to the name.
 
     None and plain numbers and strings hold no tensor and are passed over.
+
+    Args:
+        value: tensors in some structure.
+        is_tensor: whether a value is a tensor of the framework.
+        name: of the whole.
+        strict: False passes over values of unknown type too, as arguments of layers may be.
 
     Raises:
         OpaqueValueError: something else, which may hide tensors.
@@ -27,18 +35,24 @@ def flatten(value: Any, is_tensor: Callable[[Any], bool], name: str = "") -> Ite
     if is_tensor(value):
         yield name, value
         return
-    for suffix, part in _parts(value, name):
-        yield from flatten(part, is_tensor, name + suffix)
+    for suffix, part in _parts(value, name, strict):
+        yield from flatten(part, is_tensor, name + suffix, strict=strict)
 
 
-def replace_tensors(value: Any, is_tensor: Callable[[Any], bool], tensors: Iterator[Any]) -> Any:
+def replace_tensors(
+    value: Any, is_tensor: Callable[[Any], bool], tensors: Iterator[Any], *, strict: bool = True
+) -> Any:
     """The same structure with other tensors, taken in the order of `flatten`."""
     if is_tensor(value):
         return next(tensors)
+
+    def replaced(part: Any) -> Any:
+        return replace_tensors(part, is_tensor, tensors, strict=strict)
+
     if isinstance(value, Mapping):
-        made = {key: replace_tensors(part, is_tensor, tensors) for key, part in value.items()}
+        made = {key: replaced(part) for key, part in value.items()}
         return _copied_mapping(value, made)
-    parts = [replace_tensors(part, is_tensor, tensors) for _, part in _parts(value, "")]
+    parts = [replaced(part) for _, part in _parts(value, "", strict)]
     if hasattr(value, "_fields"):
         return type(value)(*parts)
     if isinstance(value, (list, tuple)):
@@ -60,7 +74,7 @@ def _copied_mapping(value: Mapping, made: dict) -> Mapping:
     return copied
 
 
-def _parts(value: Any, name: str) -> list[tuple[str, Any]]:
+def _parts(value: Any, name: str, strict: bool) -> list[tuple[str, Any]]:
     if isinstance(value, Mapping):
         return [(f".{key}", part) for key, part in value.items()]
     if hasattr(value, "_fields"):
@@ -69,7 +83,8 @@ def _parts(value: Any, name: str) -> list[tuple[str, Any]]:
         return [(f"[{index}]", part) for index, part in enumerate(value)]
     if dataclasses.is_dataclass(value):
         return [(f".{f.name}", getattr(value, f.name)) for f in dataclasses.fields(value)]
-    if value is None or isinstance(value, (bool, int, float, complex, str, bytes, np.generic)):
+    plain = value is None or isinstance(value, (bool, int, float, complex, str, bytes, np.generic))
+    if plain or not strict:
         return []
     raise OpaqueValueError(
         f"{name or 'the output'} is a {type(value).__name__}; return tensors in tuples, lists, "

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
+from alignment.guided import Alone
 from alignment.pair import AlignmentError, Pair
+from alignment.repeat import Repeat
 from alignment.structure import flatten, replace_tensors
 from alignment.tensor_map import TensorSpec
+from alignment.torch_alone import AloneRecorder
+from alignment.torch_guided import TorchGuided, watch_torch
 from alignment.tracing import LayerRecorder, Trace
 from alignment.weights import array_of_torch, load_torch_state, torch_specs, torch_state
 
@@ -75,7 +79,9 @@ class TorchSide:
             for tensor in inputs:
                 tensor.requires_grad_(backward and tensor.is_floating_point())
             trace = Trace()
-            with torch.set_grad_enabled(backward), _recorder(model, trace):
+            watch = watch_torch(model, {}, on_end=_recorder(trace))
+            trace.tree = watch.tree
+            with torch.set_grad_enabled(backward), watch:
                 # Clones: a model may overwrite what it is given, and a leaf must not be.
                 output = model(*(tensor.clone() for tensor in inputs))
             outputs = dict(flatten(output, torch.is_tensor, "output"))
@@ -121,6 +127,35 @@ class TorchSide:
                     if name in exact and gradient is not None:
                         _note_jumps(jumps[name], exact[name], array_of_torch(gradient))
             return jumps
+
+    def alone(self, dtype: str, output_gradients: Mapping[str, np.ndarray]) -> Alone:
+        """What each layer is given and gives by itself, and how far torch float32 is off.
+
+        Args:
+            dtype: "float64", or "float32" where the model can't run in float64.
+            output_gradients: what is sent back; empty to run forward alone.
+        """
+        with _as_found(dtype), _named_errors(f"the torch side, layer by layer in {dtype},"):
+            recorder = AloneRecorder(lambda array: self._tensor(array, dtype))
+            model = self._copy_of_model(dtype)
+            alone = recorder.run(model, self.pair.inputs, output_gradients)
+        if dtype == "float64":
+            with _as_found("float32"), _named_errors("the torch side, layer by layer,"):
+                guided = TorchGuided(alone, device=self.device, backward=bool(output_gradients))
+                guided.run(self._copy_of_model("float32"), self.pair.inputs, {})
+        return alone
+
+    def repeat(self, first: Trace) -> Repeat:
+        """Run forward in float32 once more, from another random state; see `Repeat`."""
+        with _as_found("float32"), _named_errors("the torch side, run a second time,"):
+            torch.manual_seed(1)
+            model = self._copy_of_model("float32")
+            repeat = Repeat(first, torch.is_tensor, array_of_torch, torch.clone)
+            watch = watch_torch(model, {}, repeat.begin, repeat.end)
+            with torch.no_grad(), repeat.over(watch):
+                output = model(*(self._tensor(array, "float32") for array in self.pair.inputs))
+            repeat.finish(output)
+            return repeat
 
     def _loss(self, output: Any, dtype: str) -> tuple[torch.Tensor, list]:
         """The loss, and its gradient with respect to the outputs as they are handed over."""
@@ -180,15 +215,12 @@ def _made(model: Any) -> torch.nn.Module:
     return made
 
 
-def _recorder(model: torch.nn.Module, trace: Trace) -> LayerRecorder:
+def _recorder(trace: Trace) -> LayerRecorder:
     return LayerRecorder(
-        ((name, module) for name, module in model.named_modules() if name),
-        trace=trace,
-        add_hook=lambda module, callback: module.register_forward_hook(callback),
+        trace,
         is_tensor=torch.is_tensor,
         to_array=array_of_torch,
         version=lambda tensor: tensor._version,
-        rename={},
     )
 
 

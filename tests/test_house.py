@@ -19,7 +19,13 @@ FORBIDDEN = {
 
 FRAMEWORKS = {"torch", "paddle", "paddleseg"}
 
-ONE_SIDED = {"torch_side.py", "paddle_side.py"}
+ONE_SIDED = {
+    "torch_alone.py",
+    "torch_guided.py",
+    "torch_side.py",
+    "paddle_guided.py",
+    "paddle_side.py",
+}
 """The files of `alignment` that import a framework; others do so inside functions."""
 
 

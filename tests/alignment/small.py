@@ -111,3 +111,8 @@ def step(report, name: str):
 def failed_names(report, name: str) -> set[str]:
     """Tensors that failed in a step."""
     return {tensor.name for tensor in step(report, name).tensors if not tensor}
+
+
+def end_to_end(report, name: str) -> list:
+    """The tensors of a step that are compared end to end."""
+    return [t for t in step(report, name).tensors if t.comparison == "end_to_end"]

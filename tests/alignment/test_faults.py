@@ -13,6 +13,7 @@ from alignment import AlignmentError, Pair, align
 from tests.alignment.small import (
     PaddleNet,
     Through,
+    end_to_end,
     failed_names,
     images,
     paddle_loss,
@@ -40,10 +41,12 @@ def test_equal_nets_are_aligned(mode, seed):
 
 
 def test_every_tensor_is_judged_in_both_dtypes():
-    forward = step(align(small_pair()), "forward")
-    assert forward.counts == {"passed": 16, "failed": 0, "declared": 0}
-    assert {tensor.dtype for tensor in forward.tensors} == {"float64", "float32"}
-    assert forward.tensors[0].name == forward.tensors[1].name == "conv1"
+    report = align(small_pair())
+    assert step(report, "forward").counts == {"passed": 31, "failed": 0, "declared": 0}
+    forward = end_to_end(report, "forward")
+    assert len(forward) == 16
+    assert {tensor.dtype for tensor in forward} == {"float64", "float32"}
+    assert forward[0].name == forward[1].name == "conv1"
 
 
 class Doubled(paddle.autograd.PyLayer):
@@ -140,7 +143,7 @@ def test_layer_whose_output_makes_the_model_raise_is_named():
     assert report.first_divergence == "up"
 
 
-def test_fault_in_the_second_call_of_a_layer_names_the_call():
+def test_fault_in_front_of_the_second_call_of_a_layer_names_both_calls():
     class Torch(torch.nn.Module):
         def __init__(self):
             super().__init__()
@@ -158,7 +161,7 @@ def test_fault_in_the_second_call_of_a_layer_names_the_call():
             return self.act(self.act(x) - 0.4)
 
     pair = Pair(name="twice", torch_model=Torch, paddle_model=Paddle, inputs=(images((2, 3)),))
-    assert align(pair, ["forward"]).first_divergence == "act#2"
+    assert align(pair, ["forward"]).first_divergence == "act -> act#2"
 
 
 def frozen(name):
@@ -177,16 +180,16 @@ def frozen(name):
         (frozen("fc.bias"), "grad:fc.bias"),
         (
             lambda: PaddleNet(relu2=Through(lambda x: PF.relu(x).detach())),
-            "grad:conv2.bias",
+            "relu2",
         ),
         (
             lambda: PaddleNet(up=Through(lambda x: Doubled.apply(upsampled(x)))),
-            "grad:bn.bias",
+            "up",
         ),
     ],
     ids=["frozen weight", "frozen bias", "detached branch", "doubled gradient"],
 )
-def test_fault_in_backward_names_the_first_parameter_behind_it(make, first):
+def test_fault_in_backward_names_the_parameter_or_the_layer(make, first):
     report = align(small_pair(make))
     assert step(report, "forward")
     assert report.first_divergence == first
@@ -221,7 +224,7 @@ def test_gradient_fault_ahead_of_a_layer_that_is_registered_first():
     )
     report = align(pair, ["backward"])
     assert failed_names(report, "backward") >= {"stem.weight", "stem.bias"}
-    assert report.first_divergence == "grad:stem.bias"
+    assert report.first_divergence == "stem -> head"
 
 
 @pytest.mark.parametrize(
@@ -279,7 +282,7 @@ def test_output_name_that_one_side_lacks_fails_with_its_side():
 
 
 def test_results_stand_in_the_same_order_each_time():
-    names = [t.name for t in step(align(two_outputs("edcba", "abxyz")), "forward").tensors]
+    names = [t.name for t in end_to_end(align(two_outputs("edcba", "abxyz")), "forward")]
     expected = [f"output.{letter}" for letter in "edcbaxyz"]
     assert list(dict.fromkeys(names)) == expected
 

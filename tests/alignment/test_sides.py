@@ -171,8 +171,9 @@ def test_record_of_other_inputs_is_refused(damaged, tmp_path, capsys):
     with np.load(damaged / ARRAYS) as arrays:
         content = dict(arrays)
     header = json.loads((damaged / HEADER).read_text(encoding="utf-8"))
-    index = header["names"].index(["received", "inputs[0]"])
-    content[f"a{index}"] = content[f"a{index}"] + 1
+    members = {(group, name): member for group, name, member in header["names"]}
+    member = members["received", "inputs[0]"]
+    content[member] = content[member] + 1
     np.savez(damaged / ARRAYS, **content)
     rewritten(damaged, lambda _header: None)
     err = refused(capsys, *on_pair(), "--torch-records", damaged, "--out", tmp_path / "o")

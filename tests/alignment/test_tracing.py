@@ -6,21 +6,22 @@ import numpy as np
 import pytest
 import torch
 
-from alignment.tracing import CallNames, LayerRecorder, Trace, counterpart, renamed
+from alignment.calls import renamed
+from alignment.torch_guided import watch_torch
+from alignment.tracing import LayerRecorder, Trace, counterpart
 
 
 def recorded(model, *inputs, rename=None):
     trace = Trace()
     recorder = LayerRecorder(
-        ((name, module) for name, module in model.named_modules() if name),
-        add_hook=lambda module, callback: module.register_forward_hook(callback),
+        trace,
         is_tensor=torch.is_tensor,
         to_array=lambda tensor: tensor.detach().numpy().copy(),
         version=lambda tensor: tensor._version,
-        rename=rename or {},
-        trace=trace,
     )
-    with recorder, torch.no_grad():
+    watch = watch_torch(model, rename or {}, on_end=recorder)
+    trace.tree = watch.tree
+    with watch, torch.no_grad():
         model(*inputs)
     return trace
 
@@ -79,7 +80,7 @@ def test_shared_layer_goes_by_its_first_name():
 
 def test_layers_that_are_never_called_are_listed():
     net = Net(lambda self, x: self.a(x), a=torch.nn.ReLU(), b=torch.nn.ReLU())
-    assert recorded(net, torch.ones(1)).not_called == ["b"]
+    assert recorded(net, torch.ones(1)).tree.not_called == ["b"]
 
 
 def test_several_outputs_of_a_call_know_the_call():
@@ -92,7 +93,7 @@ def test_several_outputs_of_a_call_know_the_call():
 def test_layer_without_a_tensor_is_no_trouble():
     net = Net(lambda self, x: (self.none(x), x)[1], none=Function(lambda _x: None))
     trace = recorded(net, torch.ones(1))
-    assert (trace.values, trace.not_called) == ({}, [])
+    assert (trace.values, trace.tree.not_called) == ({}, [])
 
 
 def test_output_of_unknown_structure_is_said_and_not_read():
@@ -137,10 +138,3 @@ def test_lone_tensor_stands_for_the_first_of_several(name):
     assert counterpart(name, {"attn[0]": 1, "attn[1]": 2}) == 1
     assert counterpart(name, {"attn": 1}) == 1
     assert counterpart("attn[1]", {"attn": 1}) is None
-
-
-def test_call_names_count_each_layer_by_itself():
-    first, second = object(), object()
-    names = CallNames([("a", first), ("b", second)], {})
-    calls = [names.next_call(layer) for layer in (first, second, first, first)]
-    assert calls == ["a", "b", "a#2", "a#3"]
