@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from dataclasses import replace
 
 import paddle.nn.functional as PF
@@ -166,6 +168,23 @@ def test_loss_that_counts_padding_is_named(made):
 
 def test_weights_that_were_not_carried_over_are_named(made):
     assert align(replace(made, transfer=False)).first_divergence == "weights:encoder.stem.weight"
+
+
+def test_part_of_the_fused_attention_is_named_under_torchs_layer(made):
+    def other_keys(net):
+        net.text.attend.k_proj.weight.stop_gradient = True
+
+    report = align(with_fault(made, other_keys))
+    assert report.first_divergence == "grad:decoder.attention.k_proj.weight"
+
+
+def test_forgotten_rename_is_told_and_following_the_message_aligns(made):
+    report = align(replace(made, rename={}), "weights")
+    assert report.first_divergence == "weights:image.conv.weight"
+    reason = step(report, "weights").tensors[0].reason
+    assert "(like it in kind and shape: encoder.stem.weight [8, 3, 3, 3])" in reason
+    rename = ast.literal_eval(re.search(r"rename = (\{.*\}), would match 23 of the 23", reason)[1])
+    assert align(replace(made, rename=rename))
 
 
 # One side alone
