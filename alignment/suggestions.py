@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -63,6 +64,10 @@ def hint_for(tensor: Known, free: Iterable[Known], others: Iterable[str]) -> str
             names = {other.name: other for other in group}
             best = names[nearest(tensor.name, list(names))]
             return f" (like it in {what}: {best.shown or best.name})"
+    sized = {o.name: o for o in free if math.prod(o.shape) == math.prod(tensor.shape)}
+    if sized:
+        best = sized[nearest(tensor.name, list(sized))]
+        return f" (like it in size: {best.shown or best.name}; `convert` changes shapes)"
     return hint(nearest(tensor.name, others))
 
 

@@ -187,6 +187,13 @@ def test_forgotten_rename_is_told_and_following_the_message_aligns(made):
     assert align(replace(made, rename=rename))
 
 
+def test_tensor_of_another_shape_is_told_to_need_convert(made):
+    report = align(replace(made, convert={}), "weights")
+    assert report.first_divergence == "weights:text.positions"
+    reason = step(report, "weights").tensors[0].reason
+    assert "(like it in size: decoder.position [1, 5, 16]; `convert` changes shapes)" in reason
+
+
 # One side alone
 
 

@@ -173,6 +173,7 @@ def known(name, shape=(2,), kind="linear"):
         ([known("x.weight"), known("fb.weight", kind="conv2d")], " (like it in kind and shape: x"),
         ([known("x.weight", kind="conv2d"), known("fc.bias")], " (like it in shape: x.weight"),
         ([known("x.scale", kind="")], " (like it in shape: x.scale"),
+        ([known("x.w", (1, 2))], " (like it in size: x.w; `convert` changes shapes)"),
         ([known("x.weight", (3,))], " (nearest: fc.biass)"),
         ([], " (nearest: fc.biass)"),
     ],
