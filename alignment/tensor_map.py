@@ -8,14 +8,14 @@ live models are made in `alignment.weights`.
 
 from __future__ import annotations
 
-import difflib
-import functools
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+
+from alignment.suggestions import hint, nearest, renamed
+from alignment.unmatched import Unmatched
 
 Convert = Mapping[str, tuple[Sequence[str], Callable[..., np.ndarray]]]
 
@@ -35,6 +35,8 @@ class TensorSpec:
         layout: "same", "transposed" ([out, in] to [in, out]) or "row" ([n] to [1, n]).
         rows: First and last-plus-one row of a fused torch tensor; None for all of it.
         first_name: The first name of this tensor; another one only where several share it.
+        kind: Its layer's, as `alignment.weights` spells it for both frameworks; only suggestions
+            look at it.
     """
 
     torch_name: str
@@ -43,6 +45,7 @@ class TensorSpec:
     layout: str = "same"
     rows: tuple[int, int] | None = None
     first_name: str = ""
+    kind: str = ""
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> TensorSpec:
@@ -75,22 +78,31 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class PaddleTensor:
-    """One tensor of a Paddle layer: its first name, its other names, whether a Linear owns it."""
+    """One tensor of a Paddle layer: its first name, its other names, whether a Linear owns it.
+
+    `kind` is the layer's, as in `TensorSpec`.
+    """
 
     name: str
     shape: tuple[int, ...]
     aliases: tuple[str, ...] = ()
     is_linear_weight: bool = False
+    kind: str = ""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where one Paddle tensor comes from: the torch names and the function of their arrays."""
+    """Where one Paddle tensor comes from: the torch names and the function of their arrays.
+
+    `shown` is what a report calls it where one torch tensor makes several of Paddle's, or several
+    make it.
+    """
 
     paddle_name: str
     paddle_shape: tuple[int, ...]
     torch_names: tuple[str, ...]
     function: Callable[..., np.ndarray]
+    shown: str
 
 
 @dataclass(frozen=True)
@@ -166,60 +178,25 @@ def match(
     Returns:
         The map; its `problems` name each tensor that is missing, extra, misshapen or claimed twice.
     """
-    finder = _Finder(specs, rename or {}, convert or {})
-    sources, problems = [], []
-    for tensor in tensors:
-        source, problem = finder.source_of(tensor)
-        if source:
-            sources.append(source)
-        if problem:
-            problems.append(problem)
-    problems += finder.left_over(tensors)
-    return WeightMap(tuple(sources), tuple(problems))
+    finder = Finder(specs, rename or {}, convert or {})
+    found = [finder.source_of(tensor) for tensor in tensors]
+    lost = [t for t, result in zip(tensors, found, strict=True) if result == (None, None)]
+    left = finder.left_over()
+    unmatched = Unmatched(finder, tensors, lost, left)
+    problems = [
+        problem or Problem(tensor.name, unmatched.about_paddles(tensor))
+        for tensor, (source, problem) in zip(tensors, found, strict=True)
+        if problem or not source
+    ]
+    problems += finder.unknown_converts(tensors)
+    problems += [Problem(spec.torch_name, unmatched.about_torchs(spec)) for spec in left]
+    return WeightMap(
+        tuple(source for source, _ in found if source),
+        tuple(problems),
+    )
 
 
-def nearest(name: str, *known: Iterable[str]) -> str:
-    """The name most like `name` in the first of the given groups that has a like one.
-
-    Names that end alike (`.weight`, `.bias`) come before others, and among equally like ones the
-    first. Where nothing is like it, the least unlike is given; "" only where there are no names.
-    """
-    ending = name.rpartition(".")[2]
-    fallback = ""
-    for group in map(list, known):
-        alike = [other for other in group if other.rpartition(".")[2] == ending]
-        for candidates in (alike, group):
-            close, likeness = _closest(name, candidates)
-            if likeness >= 0.6:  # difflib's own bound
-                return close
-            fallback = fallback or close
-    return fallback
-
-
-def _closest(name: str, candidates: Sequence[str]) -> tuple[str, float]:
-    # difflib is slow: it decides among the few that share most of their pairs of letters. Both the
-    # sorting and the comparison keep the first of equals.
-    pairs = _letter_pairs(name)
-
-    def unlikeness(other: str) -> float:
-        others = _letter_pairs(other)
-        return 1 - 2 * len(pairs & others) / max(1, len(pairs) + len(others))
-
-    few = sorted(candidates, key=unlikeness)[:6]
-    best, likeness = "", -1.0
-    for other in few:
-        ratio = difflib.SequenceMatcher(None, name, other).ratio()
-        if ratio > likeness:
-            best, likeness = other, ratio
-    return best, likeness
-
-
-@functools.lru_cache(maxsize=4096)
-def _letter_pairs(name: str) -> frozenset[str]:
-    return frozenset(name[i : i + 2] for i in range(len(name) - 1))
-
-
-class _Finder:
+class Finder:
     """Finds each Paddle tensor's source and remembers which torch tensors are accounted for."""
 
     def __init__(
@@ -235,45 +212,49 @@ class _Finder:
         self.claimed: dict[tuple[str, tuple[int, int] | None], str] = {}
         self.used: set[tuple[str, tuple[int, int] | None]] = set()
 
+    def with_rename(self, entries: Mapping[str, str]) -> Finder:
+        """One that renames further."""
+        return Finder(self.specs, {**self.rename, **entries}, self.convert)
+
+    def spec_of(self, tensor: PaddleTensor) -> TensorSpec | None:
+        """The torch tensor that the name leads to."""
+        names = [renamed(name, self.rename) for name in (tensor.name, *tensor.aliases)]
+        specs = (self.by_paddle_name.get(name) or self.by_torch_name.get(name) for name in names)
+        return next((spec for spec in specs if spec), None)
+
     def source_of(self, tensor: PaddleTensor) -> tuple[Source | None, Problem | None]:
+        """The source, or what is wrong, or both; neither where the name leads nowhere."""
         names = (tensor.name, *tensor.aliases)
         for name in names:
             if name in self.convert:
                 return self._converted(name, tensor)
-        renamed = [self._renamed(name) for name in names]
-        specs = [self.by_paddle_name.get(n) or self.by_torch_name.get(n) for n in renamed]
-        spec = next((spec for spec in specs if spec), None)
+        spec = self.spec_of(tensor)
         if spec is None:
-            close = nearest(renamed[0], [*self.by_paddle_name, *self.by_torch_name])
-            message = f"Paddle's {tensor.name} has no counterpart in torch{_hint(close)}"
-            return None, Problem(tensor.name, message)
+            return None, None
         if spec.layout == "transposed" and not tensor.is_linear_weight:
             # Not a Linear on Paddle's side: its layout is its own, so nothing is transposed.
             spec = replace(spec, layout="same")
-        source = Source(tensor.name, tensor.shape, (spec.first_name,), spec.to_paddle)
+        shown = spec.paddle_name if spec.rows else spec.torch_name
+        source = Source(tensor.name, tensor.shape, (spec.first_name,), spec.to_paddle, shown)
         return source, self._claim(spec, tensor) or _misfit(spec, tensor)
 
-    def left_over(self, tensors: Sequence[PaddleTensor]) -> list[Problem]:
-        """Problems of what no Paddle tensor asked for."""
+    def unknown_converts(self, tensors: Sequence[PaddleTensor]) -> list[Problem]:
+        """Problems of names in `convert` that are no tensor of Paddle's."""
         known = [name for tensor in tensors for name in (tensor.name, *tensor.aliases)]
-        problems = [
-            Problem(name, f"convert names {name}, which Paddle lacks{_hint(nearest(name, known))}")
+        return [
+            Problem(name, f"convert names {name}, which Paddle lacks{hint(nearest(name, known))}")
             for name in self.convert
             if name not in known
         ]
-        for spec in self.specs:
-            if spec.paddle_name is None or (spec.first_name, spec.rows) in self.used:
-                continue
-            close = _hint(nearest(spec.paddle_name, known))
-            message = f"torch's {spec.torch_name} has no counterpart in Paddle{close}"
-            problems.append(Problem(spec.torch_name, message))
-            self.used.add((spec.first_name, spec.rows))  # its other names need no line of their own
-        return problems
 
-    def _renamed(self, name: str) -> str:
-        for pattern, replacement in self.rename.items():
-            name = re.sub(pattern, replacement, name)
-        return name
+    def left_over(self) -> list[TensorSpec]:
+        """What no Paddle tensor asked for; of names that share a tensor the first."""
+        left = {}
+        for spec in self.specs:
+            key = (spec.first_name, spec.rows)
+            if spec.paddle_name is not None and key not in self.used:
+                left.setdefault(key, spec)
+        return list(left.values())
 
     def _claim(self, spec: TensorSpec, tensor: PaddleTensor) -> Problem | None:
         # By torch_name, not first_name: Paddle may hold apart what torch shares.
@@ -291,14 +272,14 @@ class _Finder:
         names = (names,) if isinstance(names, str) else tuple(names)
         for torch_name in names:
             if torch_name not in self.first_names:
-                close = _hint(nearest(torch_name, self.first_names))
+                close = hint(nearest(torch_name, self.first_names))
                 message = f"convert makes {name} of {torch_name}, which torch lacks{close}"
                 return None, Problem(name, message)
         firsts = tuple(self.first_names[torch_name] for torch_name in names)
         for spec in self.specs:
             if spec.first_name in firsts:
                 self.used.add((spec.first_name, spec.rows))
-        return Source(tensor.name, tensor.shape, firsts, function), None
+        return Source(tensor.name, tensor.shape, firsts, function, tensor.name), None
 
 
 def _misfit(spec: TensorSpec, tensor: PaddleTensor) -> Problem | None:
@@ -310,7 +291,3 @@ def _misfit(spec: TensorSpec, tensor: PaddleTensor) -> Problem | None:
         f"Paddle's {tensor.name} is {list(tensor.shape)}, torch's {spec.torch_name} makes it "
         f"{list(spec.paddle_shape)}{advice}",
     )
-
-
-def _hint(name: str) -> str:
-    return f" (nearest: {name})" if name else ""

@@ -54,13 +54,13 @@ def carry_over(weight_map: WeightMap, weights: Mapping[str, np.ndarray], side: P
 def shown_names(weight_map: WeightMap) -> dict[str, str]:
     """What the report calls each Paddle tensor: torch's name, or its own where torch has none.
 
-    A part of a fused tensor and a tensor that is made of several have none.
+    A part of a fused tensor goes by its name in Paddle, under torch's layer.
     """
     uses = Counter(name for source in weight_map.sources for name in source.torch_names)
     return {
         source.paddle_name: source.torch_names[0]
         if len(source.torch_names) == 1 and uses[source.torch_names[0]] == 1
-        else source.paddle_name
+        else source.shown
         for source in weight_map.sources
     }
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from alignment.checkpoints import Checkpoint, Side, dtype_name
-from alignment.tensor_map import TensorSpec, nearest
+from alignment.suggestions import nearest
+from alignment.tensor_map import TensorSpec
 from alignment.weights import torch_specs
 from factseg_paddle.io import CheckpointError, shown
 

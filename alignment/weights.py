@@ -11,11 +11,13 @@ Neither framework is imported until a function here is given one of its models.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from alignment.suggestions import nearest
 from alignment.tensor_map import (
     Convert,
     PaddleTensor,
@@ -23,7 +25,6 @@ from alignment.tensor_map import (
     WeightMap,
     WeightsError,
     match,
-    nearest,
 )
 
 if TYPE_CHECKING:
@@ -52,9 +53,14 @@ def torch_specs(module: torch.nn.Module) -> tuple[TensorSpec, ...]:
     for name, tensor in _torch_tensors(module):
         path, _, local = name.rpartition(".")
         first = first_names.setdefault(id(tensor), name)
-        for paddle_local, layout, rows in _parts(module.get_submodule(path), local, tensor):
+        owner = module.get_submodule(path)
+        for paddle_local, layout, rows in _parts(owner, local, tensor):
             paddle_name = paddle_local and f"{path}.{paddle_local}".lstrip(".")
-            specs.append(TensorSpec(name, tuple(tensor.shape), paddle_name, layout, rows, first))
+            # An attention's projections are Linears of their own in Paddle.
+            fused = (paddle_local or "").count(".") > local.count(".")
+            kind = "linear" if fused else _kind(owner)
+            shape = tuple(tensor.shape)
+            specs.append(TensorSpec(name, shape, paddle_name, layout, rows, first, kind))
     return tuple(specs)
 
 
@@ -68,8 +74,15 @@ def paddle_tensors(layer: paddle.nn.Layer) -> tuple[PaddleTensor, ...]:
         groups.setdefault(id(tensor), []).append(name)
     linears = [sub for sub in layer.sublayers(include_self=True) if isinstance(sub, nn.Linear)]
     linear_weights = {id(linear.weight) for linear in linears}
+    owners = dict(layer.named_sublayers(include_self=True))
     return tuple(
-        PaddleTensor(first, tuple(tensors[first].shape), tuple(others), key in linear_weights)
+        PaddleTensor(
+            first,
+            tuple(tensors[first].shape),
+            tuple(others),
+            key in linear_weights,
+            _kind(owners.get(first.rpartition(".")[0])),
+        )
         for key, (first, *others) in groups.items()
     )
 
@@ -146,6 +159,18 @@ def torch_of_array(array: np.ndarray) -> torch.Tensor:
 
 
 # Layer types ---------------------------------------------------------------------------------
+
+_OTHER_NAMES = {"nondynamicallyquantizablelinear": "linear", "simplernn": "rnn"}
+
+
+def _kind(layer: object) -> str:
+    """A layer's kind in torch's spelling, all lower case; "" for what neither framework has."""
+    for cls in type(layer).__mro__:
+        if cls.__module__.startswith(("torch.nn.modules", "paddle.nn.layer")):
+            name = re.sub(r"conv(\d)dtranspose", r"convtranspose\1d", cls.__name__.lower())
+            return "" if name in ("module", "layer") else _OTHER_NAMES.get(name, name)
+    return ""
+
 
 _Part = tuple[str | None, str, tuple[int, int] | None]  # name in the Paddle layer, layout, rows
 

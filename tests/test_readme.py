@@ -1,4 +1,7 @@
-"""The README's commands: each is run here in a fast form, or by CI, and leaves no stray files."""
+"""The README's commands: each is run here in a fast form, or by CI, and leaves no stray files.
+
+Those under "Align your own pair" run as they stand, in `tests/test_own_pair.py`.
+"""
 
 from __future__ import annotations
 
@@ -32,15 +35,6 @@ FAST = {
         "python -m alignment --image {image} --mask {mask} --crop 32 --steps data preprocess "
         "--out {tmp}/out"
     ),
-    "python -m alignment --pair my_pair.py:make_pair": (
-        "python -m alignment --pair {tmp}/my_pair.py:make_pair --out {tmp}/out"
-    ),
-    "python -m alignment --side torch --out output/record": (
-        "python -m alignment --side torch --crop 32 --steps forward --out {tmp}/record"
-    ),
-    "python -m alignment --torch-records output/record": (
-        "python -m alignment --torch-records {tmp}/record --crop 32 --steps forward --out {tmp}/out"
-    ),
     "make bench": (
         "python scripts/bench_losses.py --size 32 --batch 1 --repeats 1 --iterations 2",
         "python scripts/bench_metrics.py --repeats 1",
@@ -64,14 +58,21 @@ FAST = {
 }
 
 
-def commands() -> list[str]:
-    """All lines of the README's bash blocks."""
-    blocks = re.findall(r"^```bash\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-    return [line for block in blocks for line in block.splitlines() if line]
+def commands(text: str = README) -> list[str]:
+    """All lines of the bash blocks."""
+    return [line for block in blocks("bash", text) for line in block.splitlines() if line]
 
 
-def python_blocks() -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def section(title: str) -> str:
+    """A chapter of the README."""
+    return re.search(rf"^## {title}\n(.*?)(?=^## )", README, re.DOTALL | re.MULTILINE)[1]
+
+
+OWN_PAIR = section("Align your own pair")
 
 
 @pytest.fixture(scope="module")
@@ -93,17 +94,6 @@ def places(tmp_path_factory):
         owner, _, kind = name.rpartition(".")
         state[f"{owner}.{names.get(kind, kind)}"] = array
     save_pdparams(tmp / "factseg.pdparams", state)
-    (tmp / "my_pair.py").write_text(python_blocks()[0], encoding="utf-8")
-    for framework, layer, conv in (
-        ("torch", "torch.nn.Module", "torch.nn.Conv2d"),
-        ("paddle", "paddle.nn.Layer", "paddle.nn.Conv2D"),
-    ):
-        (tmp / f"my_{framework}.py").write_text(
-            f"import {framework}\n\n\nclass Net({layer}):\n    def __init__(self):\n"
-            f"        super().__init__()\n        self.conv = {conv}(3, 4, 3)\n\n"
-            f"    def forward(self, x):\n        return self.conv(x)\n",
-            encoding="utf-8",
-        )
     # Without arguments the script works on the weights/ of its own repository: a copy of it.
     for folder in ("alignment", "factseg_paddle", "torch_ref", "scripts"):
         shutil.copytree(REPO / folder, tmp / "copy" / folder)
@@ -135,7 +125,7 @@ def tree() -> set[str]:
 
 
 def test_every_command_of_the_readme_is_known_here():
-    assert set(commands()) == set(FAST)
+    assert set(commands()) == set(FAST) | set(commands(OWN_PAIR))
 
 
 @pytest.mark.parametrize("command", [c for c, fast in FAST.items() if fast is None])
@@ -163,7 +153,7 @@ def test_command_runs(command, places):
 
 
 def test_python_example_of_the_network_runs(capsys):
-    example = python_blocks()[1].replace("512", "32")
+    example = blocks("python", section("The network and its loss"))[0].replace("512", "32")
     names: dict = {}
     exec(compile(example, "README.md", "exec"), names)
     assert tuple(names["probability"].shape) == (1, 16, 32, 32)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from alignment.checkpoints import read_checkpoint
-from alignment.tensor_map import nearest
+from alignment.suggestions import nearest
 from alignment.variants import identify
 from factseg_paddle.io import CheckpointError, load_plain
 from scripts import convert_paddle2torch, convert_torch2paddle

@@ -10,7 +10,8 @@ import torch
 from paddle import nn as pnn
 from torch import nn as tnn
 
-from alignment.tensor_map import PaddleTensor, TensorSpec, WeightsError, match, nearest
+from alignment.suggestions import nearest
+from alignment.tensor_map import PaddleTensor, TensorSpec, WeightsError, match
 from alignment.weights import (
     load_paddle_state,
     load_torch_state,
@@ -185,7 +186,9 @@ def test_names_that_share_a_tensor_count_once():
     tied = tnn.ModuleDict({"embed": (embed := tnn.Embedding(7, 8)), "again": embed})
     assert match_models(tied, PaddleTied())
     apart = tnn.ModuleDict({"embed": tnn.Embedding(7, 8), "again": tnn.Embedding(7, 8)})
-    assert "torch's again.weight has no counterpart" in str(match_models(apart, PaddleTied()))
+    assert "torch's again.weight [7, 8] has no counterpart" in str(
+        match_models(apart, PaddleTied())
+    )
 
 
 @pytest.mark.parametrize("order", [("embed", "again"), ("again", "embed")])
@@ -249,8 +252,9 @@ def test_every_tensor_without_a_partner_is_listed_with_the_nearest_name():
     text = "; ".join(map(str, problems))
     assert "Paddle's fc.weight is [8, 3], torch's fc.weight makes it [8, 4]" in text
     assert "Paddle's fc.bias is [3], torch's fc.bias makes it [4]" in text
-    assert "Paddle's older.weight has no counterpart in torch (nearest: old.weight)" in text
-    assert "torch's old.bias has no counterpart in Paddle (nearest: older.bias)" in text
+    like = "has no counterpart in torch (like it in kind and shape"
+    assert f"Paddle's older.weight [2, 2] {like}: old.weight [2, 2] transposed)" in text
+    assert "torch's old.bias [2] has no counterpart in Paddle (like it in kind and shape" in text
 
 
 def test_two_paddle_tensors_for_one_torch_tensor_are_a_problem():

@@ -1,0 +1,98 @@
+"""Holds the Paddle captioner against the torch one.
+
+    python -m alignment --pair examples/captioner/pair.py:make_pair
+
+A framework is imported only inside the functions of its side, so that either side also runs where
+the other framework is not installed (`--side torch`, `--torch-records`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from alignment import Pair
+
+if TYPE_CHECKING:
+    import paddle
+    import torch
+
+WORDS, LENGTH, BATCH = 30, 5, 2
+
+# Regexes from Paddle's names to torch's, applied one after the other to every layer and tensor.
+RENAME = {
+    r"^image\.conv": "encoder.stem",
+    r"^image\.group_norm": "encoder.norm",
+    r"^image\.deconv": "encoder.upsample",
+    r"^image": "encoder",
+    r"^text\.embed": "decoder.embedding",
+    r"^text\.rnn": "decoder.gru",
+    r"^text\.layer_norm": "decoder.norm",
+    r"^text\.attend": "decoder.attention",
+    r"^text\.head": "decoder.classifier",
+    r"^text": "decoder",
+}
+
+# Tensors that differ in more than name: torch keeps [1, LENGTH, width], Paddle [LENGTH, width].
+# Linear weights, attention's fused projection and recurrent layers need no entry: their layer types
+# tell how they are laid out.
+CONVERT = {"text.positions": (("decoder.position",), lambda position: position[0])}
+
+
+def make_pair(seed: int, mode: str = "eval") -> Pair:
+    """The two captioners, the same random weights and inputs for the same seed."""
+    rng = np.random.default_rng(seed)
+    image = rng.normal(size=(BATCH, 3, 8, 8)).astype(np.float32)
+    ids = rng.integers(0, WORDS, (BATCH, LENGTH))
+    ids[0, 0] = 0  # a padding word is always among them
+    next_words = rng.integers(0, WORDS, (BATCH, LENGTH))
+    next_words[1, -1] = 0
+    return Pair(
+        name="captioner",
+        torch_model=lambda: make_torch(seed),
+        paddle_model=make_paddle,
+        inputs=(image, ids),
+        targets=(next_words,),
+        torch_loss=torch_loss,
+        paddle_loss=paddle_loss,
+        mode=mode,
+        rename=RENAME,
+        convert=CONVERT,
+    )
+
+
+def make_torch(seed: int) -> torch.nn.Module:
+    """The torch model. No weight is 0 or 1: a fault hides behind a bias of 0 or a scale of 1."""
+    import torch
+    from torch_net import Captioner
+
+    net = Captioner(WORDS, LENGTH)
+    rng = np.random.default_rng(seed)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            low, high = (0.5, 1.5) if name.endswith("norm.weight") else (-0.5, 0.5)
+            values = rng.uniform(low, high, tuple(parameter.shape))
+            parameter.copy_(torch.from_numpy(values))
+    return net
+
+
+def make_paddle() -> paddle.nn.Layer:
+    """The Paddle model; `align` carries torch's weights over."""
+    from paddle_net import Captioner
+
+    return Captioner(WORDS, LENGTH)
+
+
+def torch_loss(output: dict, targets: torch.Tensor) -> torch.Tensor:
+    """The loss on torch's side."""
+    from torch_net import loss
+
+    return loss(output, targets)
+
+
+def paddle_loss(output: dict, targets: paddle.Tensor) -> paddle.Tensor:
+    """The loss on Paddle's side."""
+    from paddle_net import loss
+
+    return loss(output, targets)
