@@ -77,11 +77,10 @@ def read_optimizer(
 
 
 def pdopt_beside(pdparams: Path) -> Path:
-    """Where the optimizer of a `.pdparams` file lies; there may be none."""
+    """Where the optimizer of a `.pdparams` file lies, or would lie; there may be none."""
     own = pdparams.with_name(pdparams.stem + ".pdopt")
-    of_folder = pdparams.with_name("optimizer.pdopt")
-    is_folder = pdparams.name == "model.pdparams" and not own.exists() and of_folder.exists()
-    return of_folder if is_folder else own
+    is_of_folder = pdparams.name == "model.pdparams" and not own.exists()
+    return pdparams.with_name("optimizer.pdopt") if is_of_folder else own
 
 
 def optimizer_key(checkpoint: Checkpoint) -> str | None:
@@ -93,7 +92,7 @@ def optimizer_key(checkpoint: Checkpoint) -> str | None:
 
 def pdopt_to_write(source: Path, output: Path, optimizer: Optimizer) -> Path | None:
     """Where to write the optimizer; None without one, and then an older file must not be there."""
-    pdopt = output.with_name(output.stem + ".pdopt")
+    pdopt = pdopt_beside(output)
     if optimizer.state is None:
         if pdopt.exists():
             raise CheckpointError(

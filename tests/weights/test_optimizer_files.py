@@ -112,6 +112,18 @@ def test_the_position_of_a_published_file_is_its_global_step(tmp_path):
     assert loaded["state"]["fc.weight"]["velocity"].shape == [512, CLASSES]
 
 
+def test_a_checkpoint_folder_gets_its_two_files(tmp_path):
+    torch.save(published(lr=0.007, momentum=0.9), tmp_path / "a.pth")
+    (tmp_path / "run").mkdir()
+    output = tmp_path / "run" / "model.pdparams"
+    argv = ["--input", str(tmp_path / "a.pth"), "--output", str(output)]
+    assert convert_torch2paddle.main(argv) == 0
+    names = {"model.pdparams", "optimizer.pdopt", "model.pdparams.manifest.json"}
+    assert {path.name for path in output.parent.iterdir()} == names
+    assert convert_paddle2torch.main(["--input", str(tmp_path / "run")]) == 0
+    assert same(load_torch(tmp_path / "run.pth"), load_torch(tmp_path / "a.pth"))
+
+
 def test_the_parameters_of_a_variant_are_those_of_the_network(tmp_path):
     for arch in ("resnet", "factseg"):
         torch.save(light_state(arch), tmp_path / "a.pth")
