@@ -278,7 +278,6 @@ def test_a_pdopt_that_would_run_code_is_refused(converted, refused, capsys):
 
 
 def test_a_full_disk_leaves_neither_weights_nor_optimizer(converted, refused, monkeypatch, capsys):
-    content = {"model": light_state("resnet"), "global_step": 1}
     assert convert_paddle2torch.main(["--input", str(converted.with_name("a.pdparams"))]) == 0
     content = load_torch(converted.with_name("a.pth"))
     torch.save(content, converted.with_name("b.pth"))

@@ -19,7 +19,7 @@ from tests.weights.optimizers import (
     train_torch,
 )
 
-# Seen: 1e-13 at most, mostly of BatchNorm's eps, which Paddle keeps as float32.
+# Seen: 7.4e-14 at most, mostly of the eps of BatchNorm, which Paddle keeps as float32.
 SAME = 1e-12
 
 
