@@ -35,22 +35,30 @@ class Form:
         prefix: "module." or "".
         others: Plain values beside the state dict, such as `global_step`.
         dropped: Names of entries beside the state dict that are not carried over.
+        optimizer: The key of the optimizer's state, where that is carried over.
+        scheduler: The key of the scheduler's, where it has one.
     """
 
     wrapper: str | None = None
     prefix: str = ""
     others: Mapping[str, object] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
+    optimizer: str | None = None
+    scheduler: str | None = None
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file's tensors as arrays by bare name, in the file's order; bfloat16 as uint16 bits."""
+    """A file's tensors as arrays by bare name, in the file's order; bfloat16 as uint16 bits.
+
+    `beside` has the dictionaries beside the state dict, as they are in the file.
+    """
 
     path: Path
     side: Side
     state: Mapping[str, np.ndarray]
     form: Form
+    beside: Mapping[str, dict] = field(default_factory=dict)
 
 
 def read_checkpoint(path: Path, side: Side) -> Checkpoint:
@@ -76,7 +84,8 @@ def read_checkpoint(path: Path, side: Side) -> Checkpoint:
         if isinstance(key, str) and is_plain(_plain_value(value))
     }
     dropped = tuple(str(key) for key in beside if key not in others)
-    return Checkpoint(path, side, state, Form(wrapper, prefix, others, dropped))
+    dictionaries = {key: value for key, value in beside.items() if isinstance(value, dict)}
+    return Checkpoint(path, side, state, Form(wrapper, prefix, others, dropped), dictionaries)
 
 
 def dtype_name(array: np.ndarray) -> str:

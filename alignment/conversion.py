@@ -22,6 +22,13 @@ from alignment.manifest import (
     read_manifest,
     write_manifest,
 )
+from alignment.optimizer_files import (
+    Optimizer,
+    optimizer_key,
+    pdopt_to_write,
+    read_optimizer,
+    verify_optimizer,
+)
 from alignment.tensor_map import TensorSpec
 from alignment.torch_files import write_torch_file
 from alignment.variants import Variant, check_fit, identify
@@ -64,8 +71,12 @@ class Conversion:
 def convert(source: Path, output: Path, to: Side, *, arch: str = "auto") -> Conversion:
     """Convert one file and write `output` and its manifest, both or neither.
 
+    The optimizer goes along: a torch file's becomes a `.pdopt` beside the output, written together
+    with the two, and a `.pdopt` beside a Paddle file goes into the torch file.
+
     Args:
-        source: A FactSeg or ResNet checkpoint of the other framework.
+        source: A FactSeg or ResNet checkpoint of the other framework; of Paddle also a folder with
+            `model.pdparams` and `optimizer.pdopt`.
         output: The file to write; its folder must exist. An older file is replaced.
         to: The framework to convert to.
         arch: "factseg", "resnet" or "auto".
@@ -74,6 +85,7 @@ def convert(source: Path, output: Path, to: Side, *, arch: str = "auto") -> Conv
         CheckpointError: The source can't be converted, or the output not be written; the message
             is one sentence.
     """
+    source = checkpoint_file(source, to)
     _check_paths(source, output)
     checkpoint, source_sha256 = _read(source, "torch" if to == "paddle" else "paddle")
     variant = identify(checkpoint, arch)
@@ -83,25 +95,43 @@ def convert(source: Path, output: Path, to: Side, *, arch: str = "auto") -> Conv
         origin = f"{manifest_path(source).name} names other tensors"
     form = origin.form if isinstance(origin, Manifest) else Form()
     items = _items(checkpoint, variant, origin)
+    names = [item.spec.torch_name for item in items]
+    known = origin.optimizer_sha256 if isinstance(origin, Manifest) else None
+    optimizer = read_optimizer(checkpoint, variant, names, form, output, known)
+    if to == "torch":
+        form = optimizer.form
     replaced = output.exists()
+    pdopt = pdopt_to_write(source, output, optimizer) if to == "paddle" else None
+    paths = [manifest_path(output), *([pdopt] if pdopt else []), output]
     try:
-        with atomic_write_all(manifest_path(output), output) as (manifest_file, output_file):
-            _write(output_file, to, items, form)
+        with atomic_write_all(*paths) as (manifest_file, *pdopt_files, output_file):
+            _write(output_file, to, items, form, optimizer)
             _verify(output_file, to, items, checkpoint)
+            for pdopt_file in pdopt_files:
+                write_pdparams(pdopt_file, optimizer.state)
+            verify_optimizer(pdopt_files[0] if pdopt_files else output_file, optimizer)
             manifest = Manifest(
                 source=source.name,
                 source_sha256=source_sha256,
                 output=output.name,
                 output_sha256=sha256_of_file(output_file),
                 model=str(variant),
-                form=checkpoint.form,
+                form=optimizer.form if to == "paddle" else checkpoint.form,
                 tensors=_records(items, to, checkpoint.form, form),
+                optimizer=pdopt and pdopt.name,
+                optimizer_sha256=sha256_of_file(pdopt_files[0]) if pdopt_files else None,
             )
             write_manifest(manifest_file, manifest)
     except OSError as error:
         raise CheckpointError(f"{output} was not written: {error.strerror or error}") from error
-    notes = _notes(checkpoint, variant, origin)
+    notes = _notes(checkpoint, variant, origin, optimizer)
     return Conversion(source, output, variant, len(checkpoint.state), notes, replaced)
+
+
+def checkpoint_file(source: Path, to: Side) -> Path:
+    """The file to convert: the source itself, or the weights of a Paddle checkpoint folder."""
+    inside = source / "model.pdparams"
+    return inside if to == "torch" and source.is_dir() and inside.is_file() else source
 
 
 @dataclass(frozen=True)
@@ -140,7 +170,9 @@ def _items(checkpoint: Checkpoint, variant: Variant, origin: Manifest | str) -> 
 
 def _check_paths(source: Path, output: Path) -> None:
     if source.is_dir():
-        raise CheckpointError(f"{source} is a folder; give a checkpoint file")
+        raise CheckpointError(
+            f"{source} is a folder; give a checkpoint file, or a folder with model.pdparams"
+        )
     if not source.is_file():
         raise CheckpointError(f"{source} does not exist")
     if output.exists() and output.samefile(source):
@@ -175,14 +207,20 @@ def _bare(name: str) -> str:
     return name.removeprefix(PREFIX)
 
 
-def _write(path: Path, to: Side, items: Sequence[_Item], form: Form) -> None:
+def _write(path: Path, to: Side, items: Sequence[_Item], form: Form, optimizer: Optimizer) -> None:
     named = [(item.name(to), item.array) for item in items]
     state = {form.prefix + name: array for name, array in named if name}
-    if to == "torch":
-        tensors = OrderedDict((name, torch_of_array(array)) for name, array in state.items())
-        write_torch_file(path, {form.wrapper: tensors, **form.others} if form.wrapper else tensors)
-    else:
+    if to == "paddle":
         write_pdparams(path, {form.wrapper: state, **form.others} if form.wrapper else state)
+        return
+    tensors = OrderedDict((name, torch_of_array(array)) for name, array in state.items())
+    content = {form.wrapper: tensors}
+    if optimizer.opt is not None:
+        content[form.optimizer] = optimizer.opt
+    content |= {key: value for key, value in form.others.items() if key not in content}
+    if optimizer.scheduler is not None:
+        content[form.scheduler] = optimizer.scheduler
+    write_torch_file(path, content if form.wrapper else tensors)
 
 
 def _verify(path: Path, to: Side, items: Sequence[_Item], checkpoint: Checkpoint) -> None:
@@ -219,7 +257,9 @@ def _records(
     )
 
 
-def _notes(checkpoint: Checkpoint, variant: Variant, origin: Manifest | str) -> tuple[str, ...]:
+def _notes(
+    checkpoint: Checkpoint, variant: Variant, origin: Manifest | str, optimizer: Optimizer
+) -> tuple[str, ...]:
     notes = []
     counters = [spec.torch_name for spec in variant.specs if not spec.paddle_name]
     if checkpoint.side == "torch":
@@ -231,9 +271,10 @@ def _notes(checkpoint: Checkpoint, variant: Variant, origin: Manifest | str) -> 
         notes.append(f"num_batches_tracked and the form are those of {shown(origin.source)}")
     else:
         notes.append(f"without num_batches_tracked, in the form of {shown(origin.source)}")
-    form = checkpoint.form
+    form = optimizer.form if checkpoint.side == "torch" else checkpoint.form
     if form.others:
         notes.append(f"{_listed(form.others)}, beside the weights, is kept in the manifest")
-    if form.dropped:
-        notes.append(f"{_listed(form.dropped)}, beside the weights, is not converted: weights only")
-    return tuple(notes)
+    dropped = [name for name in form.dropped if name != optimizer_key(checkpoint)]
+    if dropped:
+        notes.append(f"{_listed(dropped)}, beside the weights, is not converted: weights only")
+    return (*notes, *optimizer.notes)

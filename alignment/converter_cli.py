@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alignment.checkpoints import Side
-from alignment.conversion import convert
+from alignment.conversion import checkpoint_file, convert
 from alignment.manifest import dropped_entries
 from alignment.variants import ARCHS
 from factseg_paddle.command_line import ArgumentParser
@@ -36,7 +36,9 @@ def run_converter(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     came, goes = _SUFFIXES["paddle" if to == "torch" else "torch"], _SUFFIXES[to]
-    parser.add_argument("--input", type=Path, help=f"the {came} file; without it, all in weights/")
+    folder = " or a folder with model.pdparams" if to == "torch" else ""
+    text = f"the {came} file{folder}; without it, all in weights/"
+    parser.add_argument("--input", type=Path, help=text)
     parser.add_argument("--output", type=Path, help=f"default: the input's name with {goes}")
     parser.add_argument("--arch", choices=(*ARCHS, "auto"), default="auto", help="default: auto")
     arguments = parser.parse_args(argv)
@@ -88,8 +90,10 @@ def _convert_folder(folder: Path, to: Side, arch: str) -> None:
 
 def _default_output(source: Path, to: Side) -> Path:
     """The input's name with the other suffix, unless a file there holds more than is converted."""
-    output = source.parent / (source.stem + _SUFFIXES[to])
-    lost = dropped_entries(source) if output.exists() else ()
+    name = source.resolve().name if source.is_dir() else source.stem
+    folder = source.resolve().parent if source.is_dir() else source.parent
+    output = folder / (name + _SUFFIXES[to])
+    lost = dropped_entries(checkpoint_file(source, to)) if output.exists() else ()
     if lost:
         raise CheckpointError(
             f"{output} is there already and holds {', '.join(map(shown, lost))}, which the output "

@@ -36,7 +36,10 @@ class TensorRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Source and output by file name and SHA-256, the source's form, and every tensor in order."""
+    """Source and output by file name and SHA-256, the source's form, and every tensor in order.
+
+    `optimizer` and `optimizer_sha256` are those of the `.pdopt` beside the output, or None.
+    """
 
     source: str
     source_sha256: str
@@ -45,6 +48,8 @@ class Manifest:
     model: str
     form: Form
     tensors: tuple[TensorRecord, ...]
+    optimizer: str | None = None
+    optimizer_sha256: str | None = None
 
 
 def manifest_path(output: Path) -> Path:
@@ -62,6 +67,7 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
         "format": _FORMAT,
         "source": {"file": manifest.source, "sha256": manifest.source_sha256},
         "output": {"file": manifest.output, "sha256": manifest.output_sha256},
+        "optimizer": {"file": manifest.optimizer, "sha256": manifest.optimizer_sha256},
         "model": manifest.model,
         "form": asdict(manifest.form),
         "tensors": tensors,
@@ -91,11 +97,14 @@ def dropped_entries(output: Path) -> tuple[str, ...]:
     The file may have changed since: the source holds it all the same.
     """
     try:
-        return _parse(json.loads(manifest_path(output).read_text(encoding="utf-8"))).form.dropped
+        manifest = _parse(json.loads(manifest_path(output).read_text(encoding="utf-8")))
     except FileNotFoundError:
         return ()
     except _DAMAGE:  # nothing is known; the conversion itself says that the manifest is damaged
         return ()
+    if manifest.optimizer and not output.with_name(manifest.optimizer).exists():
+        return (*manifest.form.dropped, str(manifest.form.optimizer))
+    return manifest.form.dropped
 
 
 # What JSON of any other shape sets off in the reader below.
@@ -105,6 +114,10 @@ _DAMAGE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 def _parse(content: dict) -> Manifest:
     _require(content["format"] == _FORMAT, "format", content["format"])
     source, output = content["source"], content["output"]
+    # Manifests of before the optimizer was converted have no such entry.
+    optimizer = content.get("optimizer", {"file": None, "sha256": None})
+    for key in ("file", "sha256"):
+        _require(isinstance(optimizer[key], str | None), key, optimizer[key])
     return Manifest(
         source=_text(source, "file"),
         source_sha256=_text(source, "sha256"),
@@ -113,6 +126,8 @@ def _parse(content: dict) -> Manifest:
         model=_text(content, "model"),
         form=_form(content["form"]),
         tensors=tuple(_record(record) for record in content["tensors"]),
+        optimizer=optimizer["file"],
+        optimizer_sha256=optimizer["sha256"],
     )
 
 
@@ -125,7 +140,11 @@ def _form(content: dict) -> Form:
     _require(not others or (wrapper and wrapper not in others), "others", others)
     _require(isinstance(dropped, list), "dropped", dropped)
     _require(all(isinstance(name, str) for name in dropped), "dropped", dropped)
-    return Form(wrapper, prefix, others, tuple(dropped))
+    optimizer, scheduler = content.get("optimizer"), content.get("scheduler")
+    for key in (optimizer, scheduler):
+        is_right = key is None or (wrapper and isinstance(key, str) and key not in others)
+        _require(is_right, "optimizer's or scheduler's key", key)
+    return Form(wrapper, prefix, others, tuple(dropped), optimizer, scheduler)
 
 
 def _record(content: dict) -> TensorRecord:

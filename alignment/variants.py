@@ -35,6 +35,15 @@ class Variant:
     classes_from: str
     specs: tuple[TensorSpec, ...]
 
+    @property
+    def parameters(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the torch parameters by name; the other tensors are BatchNorm's statistics."""
+        return {
+            spec.torch_name: spec.torch_shape
+            for spec in self.specs
+            if spec.paddle_name and not spec.paddle_name.endswith(("._mean", "._variance"))
+        }
+
     def __str__(self) -> str:
         name = f"FactSeg with {self.backbone}" if self.arch == "factseg" else self.backbone
         return f"{name}, {self.num_classes} classes"

@@ -2,7 +2,8 @@
 """Convert torch checkpoints of FactSeg and of ResNet classifiers to Paddle, bit by bit.
 
 Every tensor is accounted for by name, or nothing is written. What Paddle's file can't hold goes to
-OUTPUT.manifest.json. Loading runs no code from the file.
+OUTPUT.manifest.json. Loading runs no code from the file. The state of SGD, Adam or AdamW in `opt`
+or `optimizer` goes along into a .pdopt beside the output.
 
     python scripts/convert_torch2paddle.py   # every .pth file under weights/
     python scripts/convert_torch2paddle.py --input weights/resnet50-19c8e357.pth
