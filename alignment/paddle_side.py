@@ -16,10 +16,11 @@ from paddle.nn.layer.rnn import RNNBase
 from alignment.calls import CallWatch
 from alignment.guided import Alone, Observe
 from alignment.paddle_guided import PaddleGuided, array_of_paddle, watch_paddle
+from alignment.paddle_training import PaddleTrainer
 from alignment.pair import AlignmentError, Pair
 from alignment.repeat import Repeat
 from alignment.structure import OpaqueValueError, flatten, replace_tensors
-from alignment.tensor_map import PaddleTensor
+from alignment.tensor_map import PaddleTensor, WeightMap
 from alignment.tracing import LayerRecorder, Trace, counterpart
 from alignment.weights import load_paddle_state, paddle_state, paddle_tensors
 
@@ -67,18 +68,19 @@ class PaddleSide:
             arrays = self.pair.named_arrays()
             return {name: array_of_paddle(_tensor(array)) for name, array in arrays.items()}
 
-    def forward(self, dtype: str, trace: Trace) -> None:
+    def forward(self, dtype: str, trace: Trace, mode: str | None = None) -> None:
         """Run the model as it is, and add its layers and its outputs to the trace.
 
         Args:
             dtype: "float32" or "float64".
             trace: an empty one; when the model raises it holds the layers that returned.
+            mode: "eval" or "train"; the pair's where None.
 
         Raises:
             AlignmentError: the model raised.
         """
         with self._running(dtype), paddle.no_grad():
-            model = self._copy_of_model(dtype)
+            model = self._copy_of_model(dtype, mode)
             recorder = LayerRecorder(
                 trace,
                 is_tensor=paddle.is_tensor,
@@ -175,17 +177,35 @@ class PaddleSide:
             run.run(model, self.pair.inputs, self.pair.rename)
             return run.unlike
 
-    def repeat(self, first: Trace) -> Repeat:
+    def repeat(self, first: Trace, mode: str | None = None) -> Repeat:
         """Run forward in float32 once more, from another random state; see `Repeat`."""
         with self._running("float32"), paddle.no_grad():
             paddle.seed(1)
-            model = self._copy_of_model("float32")
+            model = self._copy_of_model("float32", mode)
             repeat = Repeat(first, paddle.is_tensor, array_of_paddle, lambda t: t.clone())
             watch = watch_paddle(model, self.pair.rename, repeat.begin, repeat.end)
             with repeat.over(watch):
                 output = model(*(_tensor(array, "float32") for array in self.pair.inputs))
             repeat.finish(output)
             return repeat
+
+    @contextlib.contextmanager
+    def training(self, dtype: str, weight_map: WeightMap) -> Iterator[PaddleTrainer]:
+        """A trainer of another copy of the model, to be used inside.
+
+        Raises:
+            AlignmentError: the model, the loss or the optimizer raised.
+        """
+        with self._running(dtype), paddle.set_grad_enabled(True):
+            inputs = [_tensor(array, dtype) for array in self.pair.inputs]
+            targets = [_tensor(array, dtype) for array in self.pair.targets]
+
+            def loss(model: nn.Layer) -> paddle.Tensor:
+                output = model(*(tensor.clone() for tensor in inputs))
+                return self.pair.paddle_loss(output, *targets)
+
+            model = self._copy_of_model(dtype, "train")
+            yield PaddleTrainer(model, self.pair.paddle_train, loss, weight_map)
 
     @contextlib.contextmanager
     def _running(self, dtype: str) -> Iterator[None]:
@@ -231,11 +251,11 @@ class PaddleSide:
 
         return watch_paddle(model, self.pair.rename, on_end=force)
 
-    def _copy_of_model(self, dtype: str) -> nn.Layer:
+    def _copy_of_model(self, dtype: str, mode: str | None = None) -> nn.Layer:
         model = self._another_model()
         # Not `to`, which makes floats of integer buffers as well (Paddle 3.3).
         model._to_impl(dtype=dtype, floating_only=True)
-        (model.train if self.pair.mode == "train" else model.eval)()
+        (model.train if (mode or self.pair.mode) == "train" else model.eval)()
         return model
 
     def _another_model(self) -> nn.Layer:

@@ -56,6 +56,7 @@ class Pair:
             others.
         torch_train: torch's optimizer and what goes with it.
         paddle_train: Paddle's.
+        train_steps: how many steps the train step takes.
         checks: {step: function that yields (name, reference, ours)}: more comparisons of a step.
             A value may be given as a function of nothing, which runs only where its side runs.
 
@@ -76,6 +77,7 @@ class Pair:
     convert: Mapping[str, tuple] = field(default_factory=dict)
     torch_train: TrainSetup | None = None
     paddle_train: TrainSetup | None = None
+    train_steps: int = 10
     checks: Checks = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -93,20 +95,27 @@ class Pair:
             _check_arrays(kind, arrays)
         if not self.inputs:
             raise ValueError("inputs is empty; give the models' arguments as numpy arrays")
+        self._check_functions()
+
+    def _check_functions(self) -> None:
         if (self.torch_loss is None) != (self.paddle_loss is None):
             missing = "torch_loss" if self.torch_loss is None else "paddle_loss"
             raise ValueError(f"{missing} is missing; give both losses or neither")
-        if self.torch_train or self.paddle_train:
-            raise ValueError(
-                "torch_train and paddle_train have no step to serve yet: this version compares "
-                "up to backward; leave them out"
-            )
+        if (self.torch_train is None) != (self.paddle_train is None):
+            missing = "torch_train" if self.torch_train is None else "paddle_train"
+            raise ValueError(f"{missing} is missing; give both or neither")
+        if self.torch_train and not self.torch_loss:
+            raise ValueError("training needs torch_loss and paddle_loss; give both losses")
+        if self.train_steps < 1:
+            raise ValueError(f"train_steps {self.train_steps} is none; use 1 or more")
 
     def steps(self) -> tuple[str, ...]:
         """The steps that this pair supports, in order."""
         supported = {"data", "weights", "forward", *self.checks}
         if self.torch_loss:
             supported |= {"loss", "backward"}
+        if self.torch_train:
+            supported.add("train")
         return tuple(step for step in STEPS if step in supported)
 
     def named_arrays(self) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from alignment.guided import Alone
 from alignment.pair import AlignmentError
 from alignment.tensor_map import TensorSpec
 from alignment.tracing import Trace
+from alignment.training import TrainRecord
 from factseg_paddle.io import atomic_write_all, sha256_of_array, sha256_of_file
 
 ARRAYS, HEADER = "record_torch.npz", "record_torch.json"
@@ -44,6 +45,10 @@ class Reference:
         jumps: see `TorchSide.gradient_jumps`.
         alone: the layers by themselves; without values where that could not be run.
         random: (place, reason) where two runs of the torch side differ.
+        train: function of a dtype that gives torch's training steps one by one; None without.
+        train_dtype: the only dtype that `train` knows, of a record; "" where it knows both.
+        curves: losses of torch's free runs: "torch", and the "lowest" and "highest" of several.
+        random_training: like `random`, in training mode.
         checks: {step: {name: array}}, the reference values of the pair's checks.
         environment: versions on that side.
         identity: what the record was made of, beside its inputs: seed and weight file.
@@ -63,10 +68,18 @@ class Reference:
     jumps: dict[str, np.ndarray] = field(default_factory=dict)
     alone: Alone = field(default_factory=Alone)
     random: tuple[str, str] | None = None
+    train: Callable[[str], Iterable[TrainRecord]] | None = None
+    train_dtype: str = ""
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    random_training: tuple[str, str] | None = None
     checks: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     identity: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    def release(self) -> None:
+        """Let go of the values of the model's runs, hundreds of MB."""
+        self.trace, self.activations, self.jumps, self.alone = Trace(), {}, {}, Alone()
 
 
 def save_reference(reference: Reference, folder: Path) -> None:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from alignment import checks
-from alignment.compare import TensorResult, largest_value, relative_error, scale_of
+from alignment.compare import TensorResult, absent, largest_value, relative_error, scale_of
 from alignment.environment import environment_of, random_states_kept
 from alignment.paddle_runs import PaddleRuns
 from alignment.pair import AlignmentError, Pair
 from alignment.records import Reference, ReprodLog, hashes
 from alignment.report import Report, StepResult
-from alignment.steps import KINDS, data_step, weights_step, wrong_weights
+from alignment.steps import KINDS, data_results, weights_results, wrong_layers
 from alignment.tensor_map import match
 from alignment.tracing import Trace
+from alignment.train_step import run_paddle_train, run_torch_train
 from alignment.transfer import carry_over
 
 if TYPE_CHECKING:
@@ -58,13 +59,16 @@ def align(
     tell = progress or (lambda _message: None)
     log = ReprodLog(out)
     with random_states_kept():
+        own = reference is None
         if reference is None:
             reference = run_torch(pair, chosen, device=device, out=out, progress=tell)
         else:
             _refuse_other_record(pair, reference, chosen)
-        results = _run_paddle(pair, chosen, reference, device=device, log=log, tell=tell)
+        run = _PaddleRun(pair, chosen, reference, device=device, log=log, tell=tell)
+        results = run.results(release=own)
     environment = reference.environment | environment_of("paddle") | {"device": device}
-    report = Report(pair.name, tuple(results), environment, hashes(pair.named_arrays()))
+    inputs = hashes(pair.named_arrays())
+    report = Report(pair.name, tuple(results), environment, inputs, curves=run.curves)
     if out:
         report.save(Path(out))
     return report
@@ -139,6 +143,8 @@ def run_torch(
                 key: array for key, array in trace.values.items() if key.startswith(activations)
             }
         _look_closer(reference, side, trace, backward=backward, tell=tell)
+    if "train" in steps:
+        run_torch_train(reference, side, log, tell)
     for step in steps:
         if step in pair.checks:
             tell(f"{step}: the reference's values")
@@ -164,54 +170,86 @@ def run_paddle_alone(pair: Pair, steps: Sequence[str], out: Path, *, device: str
             log.write(step, "paddle", checks.our_values(pair, step)[0])
 
 
-def _run_paddle(
-    pair: Pair,
-    steps: Sequence[str],
-    reference: Reference,
-    *,
-    device: str,
-    log: ReprodLog,
-    tell: Progress,
-) -> list[StepResult]:
-    side = _paddle_side(pair, device)
-    weight_map = match(
-        reference.specs, side.tensors(), rename=pair.rename, convert=pair.convert or None
-    )
-    if pair.transfer:
-        carry_over(weight_map, reference.weights, side)
-    results: dict[str, list[TensorResult]] = {step: [] for step in steps}
-    notes: dict[str, list[str]] = {step: [] for step in steps}
-    received = side.received()
-    log.write("data", "paddle", received)
-    if _runs_models(steps):
+class _PaddleRun:
+    """The Paddle side of one comparison, judged step by step."""
+
+    def __init__(
+        self,
+        pair: Pair,
+        steps: Sequence[str],
+        reference: Reference,
+        *,
+        device: str,
+        log: ReprodLog,
+        tell: Progress,
+    ) -> None:
+        self.curves: dict[str, list[float]] = {}
+        self._pair, self._steps, self._reference = pair, steps, reference
+        self._log, self._tell = log, tell
+        self._side = _paddle_side(pair, device)
+        self._map = match(
+            reference.specs, self._side.tensors(), rename=pair.rename, convert=pair.convert or None
+        )
+        if pair.transfer:
+            carry_over(self._map, reference.weights, self._side)
+        self._results: dict[str, list[TensorResult]] = {step: [] for step in steps}
+        self._notes: dict[str, list[str]] = {step: [] for step in steps}
+
+    def results(self, *, release: bool) -> list[StepResult]:
+        """Run and judge all steps; `release` lets go of torch's values once they are judged."""
+        received = self._side.received()
+        self._log.write("data", "paddle", received)
+        if "data" in self._steps:
+            self._results["data"] += data_results(self._reference, received)
+        weights = weights_results(self._reference, self._map, self._side.weights())
+        if "weights" in self._steps:
+            self._results["weights"] += weights
+        if _runs_models(self._steps):
+            self._run_models(wrong_layers(weights))
+        for step in self._steps:
+            if step in self._pair.checks:
+                self._run_checks(step)
+        if release:
+            self._reference.release()
+        if "train" in self._steps:
+            self._run_train()
+        return [
+            StepResult(step, tuple(self._results[step]), tuple(self._notes[step]))
+            for step in self._steps
+        ]
+
+    def _run_models(self, wrong_weights: Mapping[str, str]) -> None:
         runs = PaddleRuns(
-            side,
-            reference,
-            weight_map,
-            steps,
-            log=log,
-            tell=tell,
-            wrong_weights=wrong_weights(reference, weight_map, side.weights()),
+            self._side,
+            self._reference,
+            self._map,
+            self._steps,
+            log=self._log,
+            tell=self._tell,
+            wrong_weights=wrong_weights,
         )
         for step, judged in runs.judged().items():
-            results[step] += judged
-            notes[step] += runs.notes[step]
-    for step in steps:
-        if step in pair.checks:
-            tell(f"{step}: Paddle's values")
-            ours, raised = checks.our_values(pair, step)
-            log.write(step, "paddle", ours)
-            results[step] += checks.judged(reference.checks[step], ours, raised)
-    whole = {
-        "data": lambda: data_step(reference, received),
-        "weights": lambda: weights_step(reference, weight_map, side.weights()),
-    }
-    return [
-        whole[step]()
-        if step in whole
-        else StepResult(step, tuple(results[step]), tuple(notes[step]))
-        for step in steps
-    ]
+            self._results[step] += judged
+            self._notes[step] += runs.notes[step]
+
+    def _run_checks(self, step: str) -> None:
+        self._tell(f"{step}: Paddle's values")
+        ours, raised = checks.our_values(self._pair, step)
+        self._log.write(step, "paddle", ours)
+        self._results[step] += checks.judged(self._reference.checks[step], ours, raised)
+
+    def _run_train(self) -> None:
+        try:
+            judged, notes, self.curves = run_paddle_train(
+                self._reference, self._side, self._map, self._log, self._tell
+            )
+        except AlignmentError as error:
+            if all(result for results in self._results.values() for result in results):
+                raise
+            # Something was wrong before, and most likely this is why it raised.
+            judged, notes = [absent("the Paddle side", None, str(error))], []
+        self._results["train"] += judged
+        self._notes["train"] += notes
 
 
 def _look_closer(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -20,7 +20,6 @@ from alignment.compare import (
     scale_of,
 )
 from alignment.records import Reference
-from alignment.report import StepResult
 from alignment.tensor_map import Source, WeightMap
 from alignment.tracing import Trace, counterpart
 from alignment.transfer import moved, shown_names
@@ -28,18 +27,17 @@ from alignment.transfer import moved, shown_names
 KINDS = ("layer", "output", "loss", "output_gradient", "gradient", "input_gradient")
 
 
-def data_step(reference: Reference, received: Mapping[str, np.ndarray]) -> StepResult:
+def data_results(reference: Reference, received: Mapping[str, np.ndarray]) -> list[TensorResult]:
     """Both frameworks hold the same inputs and targets: shape, dtype and every bit."""
-    results = [
+    return [
         compare(name, array, received[name], allowed=0.0)
         for name, array in reference.received.items()
     ]
-    return StepResult("data", tuple(results))
 
 
-def weights_step(
+def weights_results(
     reference: Reference, weight_map: WeightMap, weights: Mapping[str, np.ndarray]
-) -> StepResult:
+) -> list[TensorResult]:
     """Every tensor of either side has its counterpart, equal to the bit."""
     results = [
         absent(problem.name, None, problem.message, f"weights:{problem.name}")
@@ -52,16 +50,16 @@ def weights_step(
             reason = expected.problems[paddle_name]
             results.append(absent(name, own, reason, f"weights:{name}"))
         elif paddle_name in expected.arrays:
-            results.append(compare(name, expected.arrays[paddle_name], own, allowed=0.0))
-    return StepResult("weights", tuple(results))
+            place = f"weights:{name}"
+            result = compare(name, expected.arrays[paddle_name], own, allowed=0.0, place=place)
+            results.append(result)
+    return results
 
 
-def wrong_weights(
-    reference: Reference, weight_map: WeightMap, weights: Mapping[str, np.ndarray]
-) -> dict[str, str]:
-    """{torch's layer: its first tensor that differs or has no counterpart}."""
+def wrong_layers(results: Iterable[TensorResult]) -> dict[str, str]:
+    """{torch's layer: its first tensor that differs or has no counterpart}, of weights' results."""
     wrong: dict[str, str] = {}
-    for result in weights_step(reference, weight_map, weights).tensors:
+    for result in results:
         if result.failed:
             wrong.setdefault(result.name.rpartition(".")[0], result.name)
     return wrong

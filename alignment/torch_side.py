@@ -17,7 +17,9 @@ from alignment.structure import flatten, replace_tensors
 from alignment.tensor_map import TensorSpec
 from alignment.torch_alone import AloneRecorder
 from alignment.torch_guided import TorchGuided, watch_torch
+from alignment.torch_training import TorchTrainer, moved_by_one_rounding
 from alignment.tracing import LayerRecorder, Trace
+from alignment.training import TrainRecord
 from alignment.weights import array_of_torch, load_torch_state, torch_specs, torch_state
 
 PERTURBATIONS = 16
@@ -63,18 +65,19 @@ class TorchSide:
         with _named_errors("torch, given the inputs,"):
             return {n: array_of_torch(self._tensor(a)) for n, a in self.pair.named_arrays().items()}
 
-    def run(self, dtype: str, *, backward: bool) -> Trace:
+    def run(self, dtype: str, *, backward: bool, mode: str | None = None) -> Trace:
         """Run forward, and where the pair has a loss and `backward` is set, back.
 
         Args:
             dtype: "float32" or "float64".
             backward: whether to compute gradients.
+            mode: "eval" or "train"; the pair's where None.
 
         Raises:
             AlignmentError: the model or the loss raised.
         """
         with _as_found(dtype), _named_errors(f"the torch side in {dtype}"):
-            model = self._copy_of_model(dtype)
+            model = self._copy_of_model(dtype, mode)
             inputs = [self._tensor(array, dtype) for array in self.pair.inputs]
             for tensor in inputs:
                 tensor.requires_grad_(backward and tensor.is_floating_point())
@@ -145,17 +148,48 @@ class TorchSide:
                 guided.run(self._copy_of_model("float32"), self.pair.inputs, {})
         return alone
 
-    def repeat(self, first: Trace) -> Repeat:
+    def repeat(self, first: Trace, mode: str | None = None) -> Repeat:
         """Run forward in float32 once more, from another random state; see `Repeat`."""
         with _as_found("float32"), _named_errors("the torch side, run a second time,"):
             torch.manual_seed(1)
-            model = self._copy_of_model("float32")
+            model = self._copy_of_model("float32", mode)
             repeat = Repeat(first, torch.is_tensor, array_of_torch, torch.clone)
             watch = watch_torch(model, {}, repeat.begin, repeat.end)
             with torch.no_grad(), repeat.over(watch):
                 output = model(*(self._tensor(array, "float32") for array in self.pair.inputs))
             repeat.finish(output)
             return repeat
+
+    def train(self, dtype: str) -> Iterator[TrainRecord]:
+        """Train as the pair says and record each step.
+
+        Raises:
+            AlignmentError: the model, the loss or the optimizer raised.
+        """
+        with _as_found(dtype), _named_errors(f"torch, training in {dtype},"):
+            yield from self._trainer(dtype).records(self.pair.train_steps)
+
+    def free_run(self, moved_by: np.random.Generator | None = None) -> list[float]:
+        """The losses of a free run in float32, from weights that are moved by one rounding or not.
+
+        Raises:
+            AlignmentError: the model, the loss or the optimizer raised.
+        """
+        with _as_found("float32"), _named_errors("torch, training in float32,"):
+            return list(self._trainer("float32", moved_by).losses(self.pair.train_steps))
+
+    def _trainer(self, dtype: str, moved_by: np.random.Generator | None = None) -> TorchTrainer:
+        inputs = [self._tensor(array, dtype) for array in self.pair.inputs]
+        targets = [self._tensor(array, dtype) for array in self.pair.targets]
+
+        def loss(model: torch.nn.Module) -> torch.Tensor:
+            output = model(*(tensor.clone() for tensor in inputs))
+            return self.pair.torch_loss(output, *targets)
+
+        model = self._copy_of_model(dtype, "train")
+        if moved_by:
+            moved_by_one_rounding(model, self.weights(), moved_by)
+        return TorchTrainer(model, self.pair.torch_train, loss)
 
     def _loss(self, output: Any, dtype: str) -> tuple[torch.Tensor, list]:
         """The loss, and its gradient with respect to the outputs as they are handed over."""
@@ -185,9 +219,9 @@ class TorchSide:
             tensor = tensor.to(getattr(torch, dtype))
         return tensor
 
-    def _copy_of_model(self, dtype: str) -> torch.nn.Module:
+    def _copy_of_model(self, dtype: str, mode: str | None = None) -> torch.nn.Module:
         model = self._another_model().to(self.device, getattr(torch, dtype))
-        return model.train(self.pair.mode == "train")
+        return model.train((mode or self.pair.mode) == "train")
 
     def _another_model(self) -> torch.nn.Module:
         """The same model again, which a run may change; see Paddle's side."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alignment.pair import Pair
+from alignment.pair import Pair, TrainSetup
 from alignment.pairs import loss_checks, metric_checks, preprocess_checks
 from factseg_paddle.data.image_files import read_pair
 from factseg_paddle.data.synthetic import paint_scene
@@ -17,6 +17,10 @@ from factseg_paddle.data.transforms import crop, normalize, pad_to, to_chw
 CROP = 128
 IMAGES = 2
 SMALLEST_SCENE = 64
+
+# The published recipe.
+RATE, ITERATIONS, POWER = 0.007, 60000, 0.9
+MOMENTUM, WEIGHT_DECAY, CLIP = 0.9, 1e-4, 35.0
 
 
 def make_pair(
@@ -54,6 +58,8 @@ def make_pair(
         targets=(labels,),
         torch_loss=_torch_loss,
         paddle_loss=_paddle_loss,
+        torch_train=TrainSetup(_torch_optimizer, _torch_schedule, _torch_clip),
+        paddle_train=TrainSetup(_paddle_optimizer),
         checks={
             "preprocess": partial(preprocess_checks.values, *scenes[0], image, mask),
             "metric": partial(metric_checks.values, labels, seed),
@@ -116,6 +122,39 @@ def _paddle_loss(output, labels):  # noqa: ANN001
     from factseg_paddle import JointLoss
 
     return JointLoss()(*output, labels)
+
+
+def _torch_optimizer(model):  # noqa: ANN001
+    import torch
+
+    return torch.optim.SGD(model.parameters(), RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+
+
+def _torch_schedule(optimizer):  # noqa: ANN001
+    import torch
+
+    return torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda iteration: (1 - iteration / ITERATIONS) ** POWER
+    )
+
+
+def _torch_clip(model):  # noqa: ANN001
+    import torch
+
+    torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+
+
+def _paddle_optimizer(model):  # noqa: ANN001
+    import paddle
+
+    rate = paddle.optimizer.lr.PolynomialDecay(RATE, ITERATIONS, end_lr=0.0, power=POWER)
+    return paddle.optimizer.Momentum(
+        rate,
+        MOMENTUM,
+        parameters=model.parameters(),
+        weight_decay=WEIGHT_DECAY,
+        grad_clip=paddle.nn.ClipGradByGlobalNorm(CLIP),
+    )
 
 
 def _sample(size: int, seed: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

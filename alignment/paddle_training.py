@@ -1,0 +1,130 @@
+"""Paddle's training steps, each from torch's state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from alignment.paddle_guided import array_of_paddle
+from alignment.pair import AlignmentError, TrainSetup
+from alignment.tensor_map import WeightMap
+from alignment.training import PaddleStep, TrainRecord, TrainState, norm_of, rounded
+from alignment.transfer import moved
+from factseg_paddle.optimizer_form import ENTRIES, OptimizerStateError
+from factseg_paddle.optimizer_state import load_optimizer_state, optimizer_state
+
+
+class PaddleTrainer:
+    """Trains a Paddle model as the pair says.
+
+    Args:
+        model: in training mode and in the dtype of the run.
+        setup: optimizer, which holds the schedule, and clipping.
+        loss: function of the model that runs it and gives the scalar loss.
+        weight_map: which torch tensor is which Paddle tensor.
+    """
+
+    def __init__(
+        self,
+        model: nn.Layer,
+        setup: TrainSetup,
+        loss: Callable[[nn.Layer], paddle.Tensor],
+        weight_map: WeightMap,
+    ) -> None:
+        self._model, self._loss, self._clip = model, loss, setup.clip
+        self._map = weight_map
+        self._optimizer = setup.optimizer(model)
+        self._kind = type(self._optimizer).__name__
+        if not isinstance(self._optimizer, paddle.optimizer.Optimizer):
+            raise AlignmentError(
+                f"paddle_train.optimizer gives a {self._kind}, no Paddle optimizer"
+            )
+        if setup.scheduler:
+            raise AlignmentError("in Paddle the optimizer holds the schedule; leave scheduler out")
+
+    def losses(self, steps: int) -> Iterator[float]:
+        """Train freely; the loss of each step."""
+        for _ in range(steps):
+            loss = self._loss(self._model)
+            loss.backward()
+            self._take_step()
+            self._optimizer.clear_grad()
+            yield float(loss)
+
+    def step(self, record: TrainRecord, before: TrainState) -> PaddleStep:
+        """Take the step that torch's record is of, from the state before it."""
+        if self._kind not in ENTRIES:
+            raise AlignmentError(
+                f"the state of {self._kind} can't be carried over; known are {', '.join(ENTRIES)}"
+            )
+        weights = moved(self._map, before.weights).arrays
+        with paddle.no_grad():
+            for name, tensor in self._model.state_dict().items():
+                if name in weights:
+                    tensor.set_value(weights[name].astype(tensor.numpy().dtype))
+        try:
+            self._load_slots(record.step, before)
+        except OptimizerStateError as error:
+            return PaddleStep(refused=f"torch's optimizer state does not fit: {error}")
+        return self._taken(record, weights)
+
+    def _load_slots(self, step: int, before: TrainState) -> None:
+        position = optimizer_state(self._model, self._optimizer, step)["scheduler"]
+        dtypes = {n: p.numpy().dtype for n, p in self._model.named_parameters()}
+        state: dict[str, dict[str, np.ndarray]] = {}
+        for entry in dict.fromkeys(entry for own in before.slots.values() for entry in own):
+            theirs = {name: own[entry] for name, own in before.slots.items() if entry in own}
+            for name, array in moved(self._map, theirs).arrays.items():
+                state.setdefault(name, {})[entry] = array.astype(dtypes[name])
+        # The schedule stays Paddle's own: whether it keeps up with torch's is what is judged.
+        content = {"type": self._kind, "step": step, "state": state, "scheduler": position}
+        load_optimizer_state(self._model, self._optimizer, content)
+
+    def _taken(self, record: TrainRecord, before: Mapping[str, np.ndarray]) -> PaddleStep:
+        made = PaddleStep(rate=float(self._optimizer.get_lr()))
+        loss = self._loss(self._model)
+        made.loss = array_of_paddle(loss)
+        loss.backward()
+        made.gradients = self._gradients()
+        made.norm = norm_of(made.gradients)
+        self._set_gradients(moved(self._map, record.gradients).arrays)
+        self._take_step()
+        made.clipped_norm = norm_of(self._gradients())
+        self._optimizer.clear_grad()
+        parameters = dict(self._model.named_parameters())
+        for name, tensor in self._model.state_dict().items():
+            if name in parameters and parameters[name].trainable:
+                made.updates[name] = rounded(array_of_paddle(tensor) - before[name])
+            elif name in before:
+                made.buffers[name] = array_of_paddle(tensor)
+        state = optimizer_state(self._model, self._optimizer, record.step + 1)["state"]
+        made.slots = {
+            name: {entry: rounded(array) for entry, array in own.items()}
+            for name, own in state.items()
+        }
+        return made
+
+    def _gradients(self) -> dict[str, np.ndarray]:
+        named = self._model.named_parameters()
+        return {n: rounded(array_of_paddle(p.grad)) for n, p in named if p.grad is not None}
+
+    def _set_gradients(self, gradients: Mapping[str, np.ndarray]) -> None:
+        for name, parameter in self._model.named_parameters():
+            if parameter.grad is None:
+                continue
+            if name in gradients and gradients[name].shape == tuple(parameter.shape):
+                value = np.array(gradients[name], order="C").astype(parameter.numpy().dtype)
+                parameter.grad.set_value(value)
+            else:
+                parameter.clear_gradient(set_to_zero=False)
+
+    def _take_step(self) -> None:
+        if self._clip:
+            self._clip(self._model)
+        self._optimizer.step()
+        scheduler = self._optimizer._learning_rate
+        if isinstance(scheduler, paddle.optimizer.lr.LRScheduler):
+            scheduler.step()

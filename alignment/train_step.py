@@ -1,0 +1,93 @@
+"""The step train: both sides step by step, and their free runs for the eye."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from alignment.compare import TensorResult, absent
+from alignment.pair import AlignmentError
+from alignment.records import Reference, ReprodLog
+from alignment.tensor_map import WeightMap
+from alignment.tracing import Trace
+from alignment.training import TrainJudge, TrainState, rounded
+
+if TYPE_CHECKING:
+    from alignment.paddle_side import PaddleSide
+    from alignment.torch_side import TorchSide
+
+MOVED_RUNS = 3
+"""Free runs of torch from weights moved by one rounding: the band of what rounding does."""
+
+Progress = Callable[[str], None]
+
+
+def run_torch_train(reference: Reference, side: TorchSide, log: ReprodLog, tell: Progress) -> None:
+    """Give the reference torch's steps, which are run when asked for, and its free runs."""
+    reference.train = side.train
+    tell("torch trains freely")
+    runs = [side.free_run()]
+    for seed in range(MOVED_RUNS):
+        tell(f"torch trains freely, moved by one rounding ({seed + 1} of {MOVED_RUNS})")
+        runs.append(side.free_run(np.random.default_rng(seed)))
+    lowest, highest = np.min(runs, axis=0).tolist(), np.max(runs, axis=0).tolist()
+    reference.curves = {"torch": runs[0], "lowest": lowest, "highest": highest}
+    first = side.run("float32", backward=False, mode="train")
+    log.write("train", "torch", _losses(runs[0]))
+    reference.random_training = side.repeat(first, "train").found("torch", reference.alone)
+
+
+def run_paddle_train(
+    reference: Reference,
+    side: PaddleSide,
+    weight_map: WeightMap,
+    log: ReprodLog,
+    tell: Progress,
+) -> tuple[list[TensorResult], list[str], dict[str, list[float]]]:
+    """The results of the step, its notes, and the curves of the free runs."""
+    results, notes = _randomness(reference, side, tell), []
+    dtypes = [reference.train_dtype] if reference.train_dtype else ["float64", "float32"]
+    for dtype in dtypes:
+        try:
+            results += _judged(reference, side, weight_map, dtype, tell)
+            break
+        except AlignmentError as error:
+            if dtype == dtypes[-1]:
+                raise
+            notes.append(f"trained in float32 alone, since {error}")
+    tell("Paddle trains freely")
+    with side.training("float32", weight_map) as trainer:
+        ours = list(trainer.losses(side.pair.train_steps))
+    log.write("train", "paddle", _losses(ours))
+    return results, notes, dict(reference.curves) | {"paddle": ours}
+
+
+def _judged(
+    reference: Reference, side: PaddleSide, weight_map: WeightMap, dtype: str, tell: Progress
+) -> list[TensorResult]:
+    judge, results = TrainJudge(weight_map, dtype), []
+    state = TrainState({name: rounded(array) for name, array in reference.weights.items()})
+    with side.training(dtype, weight_map) as trainer:
+        for record in reference.train(dtype):
+            tell(f"train step {record.step + 1} of {side.pair.train_steps}")
+            ours = trainer.step(record, state)
+            results += judge.judge(record, ours, state)
+            if ours.refused:
+                break
+            state.advance(record)
+    return results
+
+
+def _randomness(reference: Reference, side: PaddleSide, tell: Progress) -> list[TensorResult]:
+    tell("Paddle a second time")
+    first = Trace()
+    side.forward("float32", first, "train")
+    found = side.repeat(first, "train").found("Paddle", reference.alone)
+    both = filter(None, [reference.random_training, found])
+    return [absent(place, None, reason, place) for place, reason in both]
+
+
+def _losses(losses: Sequence[float]) -> dict[str, np.ndarray]:
+    return {f"step {step}: loss of a free run": np.float32(x) for step, x in enumerate(losses)}

@@ -1,0 +1,256 @@
+"""The train step: what torch did in one step, and the verdict on Paddle's step from the same state.
+
+Training on small batches is chaotic: a free run parts from itself after a rounding. So before each
+step Paddle receives torch's parameters, buffers and optimizer state, and every step is judged by
+itself, in float64 and in training mode:
+
+- loss, gradients and buffers end to end, within FLOAT64_BOUND;
+- clipping and optimizer by themselves: Paddle's clip torch's gradients and its optimizer applies
+  them. What a step adds to a parameter is compared, not the parameter, which hardly moves.
+
+Torch's state is rounded to float32 before each step, and its gradients before they are clipped: so
+that a record of a step is half as large, and Paddle has exactly the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from alignment.compare import (
+    FLOAT32_AGAINST_FLOAT32,
+    FLOAT64_BOUND,
+    OPTIMIZER_BOUND,
+    TensorResult,
+    absent,
+    compare,
+    scale_of,
+)
+from alignment.tensor_map import WeightMap
+from alignment.transfer import moved, shown_names
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass
+class TrainRecord:
+    """One step of torch; arrays are float32 and by torch's names.
+
+    Attributes:
+        step: its number, from 0.
+        rate: the learning rate.
+        loss: the loss.
+        norm: L2 norm of all gradients, before clipping.
+        clipped_norm: after clipping.
+        gradients: of the parameters, before clipping.
+        updates: what the step added to each parameter.
+        buffers: their values after the step; float64, integers as they are.
+        biased: running variances as they would be were the batch's variance not multiplied by
+            n / (n - 1); float64.
+        samples: n of each running variance.
+        slots: {parameter: {"velocity", "moment1", …: values after the step}}.
+    """
+
+    step: int
+    rate: float = 0.0
+    loss: float = 0.0
+    norm: float = 0.0
+    clipped_norm: float = 0.0
+    gradients: Arrays = field(default_factory=dict)
+    updates: Arrays = field(default_factory=dict)
+    buffers: Arrays = field(default_factory=dict)
+    biased: Arrays = field(default_factory=dict)
+    samples: dict[str, int] = field(default_factory=dict)
+    slots: dict[str, Arrays] = field(default_factory=dict)
+
+
+@dataclass
+class TrainState:
+    """Parameters, buffers and optimizer state before a step, by torch's names, as float32."""
+
+    weights: Arrays
+    slots: dict[str, Arrays] = field(default_factory=dict)
+
+    def advance(self, record: TrainRecord) -> None:
+        """Go on to the state after a step."""
+        for name, update in record.updates.items():
+            self.weights[name] = after(self.weights[name], update)
+        for name, array in record.buffers.items():
+            self.weights[name] = rounded(array)
+        self.slots = record.slots
+
+
+def after(weight: np.ndarray, update: np.ndarray) -> np.ndarray:
+    """The weight after a step, as both sides take it for the next one."""
+    return (weight.astype(np.float64) + update).astype(np.float32)
+
+
+def rounded(array: np.ndarray) -> np.ndarray:
+    """Floats as float32, anything else as it is."""
+    return array.astype(np.float32) if array.dtype.kind == "f" else array
+
+
+def norm_of(gradients: Mapping[str, np.ndarray]) -> float:
+    """L2 norm over all gradients."""
+    return float(np.sqrt(sum(float(np.vdot(g, g)) for g in gradients.values())))
+
+
+@dataclass
+class PaddleStep:
+    """What Paddle did in one step; arrays as in a `TrainRecord`, in Paddle's layout and names.
+
+    `refused` says why torch's optimizer state could not be loaded: then nothing else is there.
+    """
+
+    rate: float = 0.0
+    loss: np.ndarray | None = None
+    norm: float = 0.0
+    clipped_norm: float = 0.0
+    gradients: Arrays = field(default_factory=dict)
+    updates: Arrays = field(default_factory=dict)
+    buffers: Arrays = field(default_factory=dict)
+    slots: dict[str, Arrays] = field(default_factory=dict)
+    refused: str = ""
+
+
+class TrainJudge:
+    """Judges Paddle's steps one by one.
+
+    Args:
+        weight_map: which torch tensor is which Paddle tensor.
+        dtype: the dtype of both sides.
+    """
+
+    def __init__(self, weight_map: WeightMap, dtype: str) -> None:
+        self._map, self._dtype = weight_map, dtype
+        self._names = shown_names(weight_map)
+        exact = dtype == "float64"
+        self._bound = FLOAT64_BOUND if exact else FLOAT32_AGAINST_FLOAT32
+        self._optimizer_bound = OPTIMIZER_BOUND if exact else FLOAT32_AGAINST_FLOAT32
+
+    def judge(
+        self, record: TrainRecord, ours: PaddleStep, before: TrainState
+    ) -> list[TensorResult]:
+        """The results of one step, in the order in which it is computed."""
+        self._step = f"step {record.step}"
+        if ours.refused:
+            return [absent(f"{self._step}: optimizer state", None, ours.refused)]
+        return [
+            self._number("learning rate", record.rate, ours.rate, self._optimizer_bound),
+            self._number("loss", record.loss, ours.loss, self._bound),
+            *self._arrays("gradient", record.gradients, ours.gradients, self._bound),
+            self._number("gradient norm", record.norm, ours.norm, self._bound),
+            self._number(
+                "clipped gradient norm",
+                record.clipped_norm,
+                ours.clipped_norm,
+                self._optimizer_bound,
+                comparison="by_itself",
+            ),
+            *self._arrays(
+                "update",
+                record.updates,
+                ours.updates,
+                self._optimizer_bound,
+                comparison="by_itself",
+            ),
+            *self._slots(record, ours),
+            *self._buffers(record, ours, before),
+        ]
+
+    def _number(
+        self,
+        what: str,
+        theirs: float,
+        ours: float | np.ndarray,
+        bound: float,
+        comparison: str = "end_to_end",
+    ) -> TensorResult:
+        ours = np.asarray(ours, self._dtype) if isinstance(ours, float) else ours
+        return compare(
+            f"{self._step}: {what}",
+            np.asarray(theirs, self._dtype),
+            ours,
+            allowed=bound,
+            comparison=comparison,
+        )
+
+    def _arrays(
+        self,
+        what: str,
+        theirs: Mapping[str, np.ndarray],
+        ours: Mapping[str, np.ndarray],
+        bound: float,
+        comparison: str = "end_to_end",
+    ) -> Iterator[TensorResult]:
+        expected = moved(self._map, theirs).arrays
+        scale = scale_of(expected.values())
+        for source in self._map.sources:
+            name = source.paddle_name
+            shown = f"{self._step}: {self._names[name]} ({what})"
+            if name in expected and name in ours:
+                yield compare(
+                    shown,
+                    expected[name].astype(self._dtype),
+                    ours[name].astype(self._dtype),
+                    allowed=bound,
+                    scale=scale,
+                    comparison=comparison,
+                )
+            elif name in expected or name in ours:
+                side = "Paddle" if name in expected else "torch"
+                given = expected.get(name, ours.get(name))
+                yield absent(shown, given, f"{side} has no {what}: frozen, or cut off")
+
+    def _slots(self, record: TrainRecord, ours: PaddleStep) -> Iterator[TensorResult]:
+        entries = dict.fromkeys(
+            entry for state in (record.slots, ours.slots) for own in state.values() for entry in own
+        )
+        for entry in entries:
+            theirs = {n: own[entry] for n, own in record.slots.items() if entry in own}
+            own = {n: slots[entry] for n, slots in ours.slots.items() if entry in slots}
+            yield from self._arrays(entry, theirs, own, self._optimizer_bound, "by_itself")
+
+    def _buffers(
+        self, record: TrainRecord, ours: PaddleStep, before: TrainState
+    ) -> Iterator[TensorResult]:
+        theirs, biased = moved(self._map, record.buffers), moved(self._map, record.biased)
+        earlier = moved(self._map, before.weights).arrays
+        for source in self._map.sources:
+            name = source.paddle_name
+            if name not in theirs.arrays:
+                continue
+            expected, own, old = theirs.arrays[name], ours.buffers[name], earlier[name]
+            shown = f"{self._step}: {self._names[name]}"
+            if expected.dtype.kind != "f":
+                yield compare(shown, expected, own, allowed=0.0)
+                continue
+            result = self._change(shown, expected, own, old)
+            if result.failed and name in biased.arrays:
+                result = self._without_correction(result, biased.arrays[name], own, old)
+                if not result.failed:
+                    n = record.samples[source.torch_names[0]]
+                    reason = (
+                        "Paddle's running variance is biased: it is right once torch's factor "
+                        f"n / (n - 1) is left out, n = {n} (error {result.error:.1e})"
+                    )
+                    result = replace(result, status="declared", reason=reason)
+            yield result
+
+    def _without_correction(
+        self, result: TensorResult, biased: np.ndarray, own: np.ndarray, old: np.ndarray
+    ) -> TensorResult:
+        corrected = self._change(result.name, biased, own, old)
+        return result if corrected.failed else corrected
+
+    def _change(
+        self, shown: str, expected: np.ndarray, own: np.ndarray, old: np.ndarray
+    ) -> TensorResult:
+        """Compare what the step added to a buffer: a tenth of what the batch says."""
+        if own.shape != expected.shape:
+            return compare(shown, expected, own, allowed=self._bound, dtype=self._dtype)
+        old = old.astype(np.float64)
+        change = (own - old).astype(self._dtype)
+        return compare(shown, (expected - old).astype(self._dtype), change, allowed=self._bound)
