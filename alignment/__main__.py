@@ -19,9 +19,10 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from alignment.pair import STEPS, AlignmentError
+from alignment.pair import STEPS, AlignmentError, Pair
 from alignment.pairs.loading import Request, load_pair
 from alignment.records import Reference, load_reference, save_reference
 from alignment.run import align, chosen_steps, run_paddle_alone, run_torch
@@ -71,6 +72,7 @@ def _run(args: argparse.Namespace) -> tuple[bool, str]:
             torch_recorded=args.torch_records is not None,
         )
     )
+    pair = _with_train_steps(pair, args.train_steps)
     steps = chosen_steps(pair, args.steps)
     if args.side == "torch":
         reference = run_torch(pair, steps, device=args.device, out=args.out, progress=_tell)
@@ -90,6 +92,17 @@ def _run(args: argparse.Namespace) -> tuple[bool, str]:
         else f"{report}\nreport: {args.out}"
     )
     return report.passed, text
+
+
+def _with_train_steps(pair: Pair, steps: int | None) -> Pair:
+    if steps is None:
+        return pair
+    if pair.torch_train is None:
+        raise AlignmentError(f"--train-steps: the pair {pair.name} has no step 'train'")
+    try:
+        return replace(pair, train_steps=steps)
+    except ValueError as error:
+        raise AlignmentError(f"--train-steps: {error}") from error
 
 
 def _recorded_reference(args: argparse.Namespace) -> Reference:
@@ -138,6 +151,12 @@ def _parse(argv: Sequence[str] | None, default_out: str) -> argparse.Namespace:
     add("--mask", type=Path, help="its mask, colours or indices (factseg)")
     add(
         "--crop", type=int, metavar="N", help="side of the square input, a multiple of 32 (factseg)"
+    )
+    add(
+        "--train-steps",
+        type=int,
+        metavar="N",
+        help="steps of the step train; the pair's by default",
     )
     add("--torch-weights", type=Path, metavar="X", help=".pth file for the torch model")
     add("--paddle-weights", type=Path, metavar="Y", help=".pdparams file for the Paddle model")

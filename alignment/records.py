@@ -20,6 +20,7 @@ from alignment.guided import Alone
 from alignment.pair import AlignmentError
 from alignment.tensor_map import TensorSpec
 from alignment.tracing import Trace
+from alignment.train_records import load_steps, save_steps
 from alignment.training import TrainRecord
 from factseg_paddle.io import atomic_write_all, sha256_of_array, sha256_of_file
 
@@ -127,6 +128,13 @@ def save_reference(reference: Reference, folder: Path) -> None:
         "sha256": hashes(reference.received),
     }
     folder.mkdir(parents=True, exist_ok=True)
+    if reference.train:
+        header["train"] = {
+            "dtype": reference.train_dtype,
+            "steps": save_steps(folder, reference.train(reference.train_dtype)),
+            "curves": reference.curves,
+            "random": reference.random_training,
+        }
     with atomic_write_all(folder / ARRAYS, folder / HEADER) as (array_path, header_path):
         np.savez(array_path, **arrays)
         header["arrays_sha256"] = sha256_of_file(array_path)
@@ -157,7 +165,7 @@ def load_reference(folder: Path) -> Reference:
             read = {member: arrays[member] for _, _, member in header["names"]}
             for group, name, member in header["names"]:
                 groups.setdefault(group, {})[name] = read[member]
-        return Reference(
+        reference = Reference(
             pair=header["pair"],
             mode=header["mode"],
             specs=tuple(_spec(values) for values in header["specs"]),
@@ -181,6 +189,9 @@ def load_reference(folder: Path) -> Reference:
             identity=header["identity"],
             notes=header["notes"],
         )
+        if "train" in header:
+            _add_training(reference, folder, header["train"])
+        return reference
     except _DAMAGE as error:
         raise AlignmentError(f"the torch record in {folder} is damaged: {error}") from error
 
@@ -242,6 +253,13 @@ _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
 )
+
+
+def _add_training(reference: Reference, folder: Path, header: dict) -> None:
+    reference.train = lambda _dtype: load_steps(folder, header["steps"])
+    reference.train_dtype = header["dtype"]
+    reference.curves = header["curves"]
+    reference.random_training = header["random"] and tuple(header["random"])
 
 
 def _alone(values: dict[str, np.ndarray], header: dict) -> Alone:

@@ -10,7 +10,7 @@ import numpy as np
 
 from alignment import checks
 from alignment.compare import TensorResult, absent, largest_value, relative_error, scale_of
-from alignment.environment import environment_of, random_states_kept
+from alignment.environment import environment_of, give_back_free_memory, random_states_kept
 from alignment.paddle_runs import PaddleRuns
 from alignment.pair import AlignmentError, Pair
 from alignment.records import Reference, ReprodLog, hashes
@@ -56,7 +56,7 @@ def align(
         AlignmentError: the comparison could not be run.
     """
     chosen = chosen_steps(pair, steps)
-    tell = progress or (lambda _message: None)
+    tell = _phases(progress)
     log = ReprodLog(out)
     with random_states_kept():
         own = reference is None
@@ -112,7 +112,7 @@ def run_torch(
     Raises:
         AlignmentError: the torch side could not be run.
     """
-    tell, log = progress or (lambda _message: None), ReprodLog(out)
+    tell, log = _phases(progress), ReprodLog(out)
     side = _torch_side(pair, device)
     reference = Reference(pair.name, pair.mode, specs=side.specs(), weights=side.weights())
     reference.received = side.received()
@@ -240,16 +240,15 @@ class _PaddleRun:
 
     def _run_train(self) -> None:
         try:
-            judged, notes, self.curves = run_paddle_train(
+            judged, self.curves = run_paddle_train(
                 self._reference, self._side, self._map, self._log, self._tell
             )
         except AlignmentError as error:
             if all(result for results in self._results.values() for result in results):
                 raise
             # Something was wrong before, and most likely this is why it raised.
-            judged, notes = [absent("the Paddle side", None, str(error))], []
+            judged = [absent("the Paddle side", None, str(error))]
         self._results["train"] += judged
-        self._notes["train"] += notes
 
 
 def _look_closer(
@@ -282,6 +281,17 @@ def _rounding(reference: Reference, trace: Trace) -> dict[str, float]:
         # torch's own sum may be exact by luck where large terms cancel.
         errors["loss/loss"] = max(errors["loss/loss"], 2.0**-24 * terms / loss)
     return errors
+
+
+def _phases(progress: Progress | None) -> Progress:
+    """Told what is about to run: gives free memory back first, which keeps the peak down."""
+
+    def tell(message: str) -> None:
+        give_back_free_memory()
+        if progress:
+            progress(message)
+
+    return tell
 
 
 def _torch_side(pair: Pair, device: str) -> TorchSide:
@@ -324,6 +334,8 @@ def _refuse_other_record(pair: Pair, reference: Reference, steps: Sequence[str])
         missing.append("forward")
     if "backward" in steps and not reference.trace.of_kind("output_gradient"):
         missing.append("backward")
+    if "train" in steps and not reference.train:
+        missing.append("train")
     if missing:
         raise AlignmentError(
             f"the torch record lacks the step {missing[0]}; record again with --steps "

@@ -26,7 +26,7 @@ Progress = Callable[[str], None]
 
 def run_torch_train(reference: Reference, side: TorchSide, log: ReprodLog, tell: Progress) -> None:
     """Give the reference torch's steps, which are run when asked for, and its free runs."""
-    reference.train = side.train
+    reference.train, reference.train_dtype = side.train, _dtype_of(reference, side)
     tell("torch trains freely")
     runs = [side.free_run()]
     for seed in range(MOVED_RUNS):
@@ -45,23 +45,25 @@ def run_paddle_train(
     weight_map: WeightMap,
     log: ReprodLog,
     tell: Progress,
-) -> tuple[list[TensorResult], list[str], dict[str, list[float]]]:
-    """The results of the step, its notes, and the curves of the free runs."""
-    results, notes = _randomness(reference, side, tell), []
-    dtypes = [reference.train_dtype] if reference.train_dtype else ["float64", "float32"]
-    for dtype in dtypes:
-        try:
-            results += _judged(reference, side, weight_map, dtype, tell)
-            break
-        except AlignmentError as error:
-            if dtype == dtypes[-1]:
-                raise
-            notes.append(f"trained in float32 alone, since {error}")
+) -> tuple[list[TensorResult], dict[str, list[float]]]:
+    """The results of the step, and the curves of the free runs."""
+    results = _randomness(reference, side, tell)
+    results += _judged(reference, side, weight_map, reference.train_dtype, tell)
     tell("Paddle trains freely")
     with side.training("float32", weight_map) as trainer:
         ours = list(trainer.losses(side.pair.train_steps))
     log.write("train", "paddle", _losses(ours))
-    return results, notes, dict(reference.curves) | {"paddle": ours}
+    return results, dict(reference.curves) | {"paddle": ours}
+
+
+def _dtype_of(reference: Reference, side: TorchSide) -> str:
+    """The dtype to train in: float64 where torch can."""
+    try:
+        side.run("float64", backward=False, mode="train")
+    except AlignmentError as error:
+        reference.notes.append(f"trained in float32, since {error}")
+        return "float32"
+    return "float64"
 
 
 def _judged(

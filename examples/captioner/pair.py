@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alignment import Pair
+from alignment import Pair, TrainSetup
 
 if TYPE_CHECKING:
     import paddle
@@ -56,6 +56,8 @@ def make_pair(seed: int, mode: str = "eval") -> Pair:
         targets=(next_words,),
         torch_loss=torch_loss,
         paddle_loss=paddle_loss,
+        torch_train=TrainSetup(torch_optimizer),
+        paddle_train=TrainSetup(paddle_optimizer),
         mode=mode,
         rename=RENAME,
         convert=CONVERT,
@@ -96,3 +98,17 @@ def paddle_loss(output: dict, targets: paddle.Tensor) -> paddle.Tensor:
     from paddle_net import loss
 
     return loss(output, targets)
+
+
+def torch_optimizer(net: torch.nn.Module) -> torch.optim.Optimizer:
+    """Decay of the weights by the loss's gradient, as Paddle's Momentum does it."""
+    import torch
+
+    return torch.optim.SGD(net.parameters(), 0.1, momentum=0.9, weight_decay=0.01)
+
+
+def paddle_optimizer(net: paddle.nn.Layer) -> paddle.optimizer.Optimizer:
+    """The same."""
+    import paddle
+
+    return paddle.optimizer.Momentum(0.1, 0.9, parameters=net.parameters(), weight_decay=0.01)
