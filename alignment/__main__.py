@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None, *, default_out: str = "output/alignm
         The exit status.
     """
     args = _parse(argv, default_out)
-    _quieten_frameworks()
+    quieten_frameworks()
     try:
         with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():
             passed, text = _run(args)
@@ -177,7 +177,8 @@ def _tell(message: str) -> None:
         print(f"\r\033[K{shown}", end="\r", file=sys.stderr, flush=True)
 
 
-def _quieten_frameworks() -> None:
+def quieten_frameworks() -> None:
+    """Keep the frameworks' warnings off stderr."""
     os.environ.setdefault("GLOG_minloglevel", "3")
     warnings.filterwarnings("ignore", module=r"(paddle|torch|paddleseg)\b.*")
 

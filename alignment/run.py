@@ -240,15 +240,16 @@ class _PaddleRun:
 
     def _run_train(self) -> None:
         try:
-            judged, self.curves = run_paddle_train(
+            judged, notes, self.curves = run_paddle_train(
                 self._reference, self._side, self._map, self._log, self._tell
             )
         except AlignmentError as error:
             if all(result for results in self._results.values() for result in results):
                 raise
             # Something was wrong before, and most likely this is why it raised.
-            judged = [absent("the Paddle side", None, str(error))]
+            judged, notes = [absent("the Paddle side", None, str(error))], []
         self._results["train"] += judged
+        self._notes["train"] += notes
 
 
 def _look_closer(
