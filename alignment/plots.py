@@ -141,7 +141,7 @@ def _draw_depth(ax: Axes, tensors: Sequence[TensorResult], order: Mapping[str, i
     low, high = _decades([*errors, *(t.allowed for t in tensors)])
     low, high = min(low, LARGEST - 1), min(high, LARGEST)
     nothing = low - max(1.0, 0.13 * (high - low))  # where exact zeros are drawn
-    unknown = high + 0.14 * (high - low)  # where what has no number is drawn
+    unknown = high + 0.22 * (high - low)  # where what has no number is drawn
     limits = sorted(
         (order[t.name], min(high, math.log10(t.allowed))) for t in tensors if t.allowed > 0
     )
@@ -224,7 +224,9 @@ def _draw_ratios(ax: Axes, found: Sequence[tuple[float, str]], low: int, high: i
     labels = ["1" if tick == 0 else f"1e{tick}" for tick in ticks]
     ax.set_xticks([low - 0.5, *ticks], ["0", *labels])
     ax.set_xlim(low - 1, high + 0.5)
-    ax.set_ylim(0, 1.3 * max(bottom))  # room for the legend
+    ax.set_yscale("log")  # one that failed is seen beside a thousand that passed
+    ax.yaxis.set_major_formatter("{x:.0f}")
+    ax.set_ylim(0.6, 5 * max(bottom))  # room for the legend
     ax.set_xlabel("error / allowed")
     ax.legend(frameon=False, loc="upper left", ncols=3, columnspacing=1, handlelength=1)
 

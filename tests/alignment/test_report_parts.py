@@ -375,6 +375,7 @@ def test_junit_keeps_to_the_schema(tmp_path):
     saved(report_of(*steps), tmp_path)
     root = ET.parse(tmp_path / "junit.xml").getroot()
     assert root.tag == "testsuites"
+    assert set(root.attrib) == {"name", "tests", "failures", "errors", "time"}
     for element in [root, *root]:
         cases, failures = list(element.iter("testcase")), list(element.iter("failure"))
         counts = {name: int(element.get(name)) for name in ("tests", "failures", "errors")}
@@ -389,4 +390,6 @@ def test_junit_keeps_to_the_schema(tmp_path):
     for failure in root.iter("failure"):
         assert failure.get("message")
         assert failure.get("type") in ("Divergence", "NotComparable", "NothingCompared")
-    assert [child.tag for child in root[0]] == ["properties", *["testcase"] * 2, "system-out"]
+    assert [child.tag for child in root[0]] == ["properties", *["testcase"] * 2]
+    properties = {p.get("name"): p.get("value") for p in root[0].iter("property")}
+    assert properties == {"python": "3", "note 1": "a remark\ufffd"}
