@@ -164,7 +164,7 @@ def _draw_depth(ax: Axes, tensors: Sequence[TensorResult], order: Mapping[str, i
             ax.scatter(x, y, s=size, c=colour, marker=marker, label=status, lw=0, zorder=3)
     ticks = dict.fromkeys(range(high, low - 1, -max(1, math.ceil((high - low) / 5))), "1e{}")
     ticks = {tick: label.format(tick) for tick, label in ticks.items()}
-    if high == LARGEST:
+    if max(errors, default=0.0) > 10**LARGEST:
         ticks[high] = "≥ 10"
     bottom, top = low - 0.5, high + 0.07 * (high - low)
     if not all(errors):

@@ -35,6 +35,7 @@ class ProgressBar:
 
             self._bar = tqdm(
                 total=self.phases,
+                desc=message,
                 file=sys.stderr,
                 leave=False,
                 dynamic_ncols=True,

@@ -43,7 +43,9 @@ def report_text(report: Report) -> str:
 
 def tensor_text(tensor: TensorResult) -> str:
     """What was found about one tensor, in one sentence."""
-    what = f"{tensor.name}, {comparison_text(tensor)}: "
+    end_to_end = series_of(tensor) != BY_ITSELF
+    exact = end_to_end and not tensor.allowed  # what is held, not computed: a weight, an input
+    what = f"{tensor.name}: " if exact else f"{tensor.name}, {comparison_text(tensor)}: "
     if tensor.error is None:
         return what + (tensor.reason or "nothing to compare")
     found = f"error {tensor.error:.2e}, allowed {tensor.allowed:.2e}"
@@ -65,8 +67,8 @@ def next_look(report: Report) -> str:
     if tensor is None:
         return f"look at what the pair gives to the step {step.step}: nothing was compared"
     if tensor.error is None:
-        found = "" if len(tensor.reason) > COLUMNS else f" ({tensor.reason})"
-        found = found or " (the reason stands above)"
+        # A long reason stands in the report beside this.
+        found = f" ({tensor.reason})" if 0 < len(tensor.reason) <= COLUMNS else ""
     else:
         found = f" (error {tensor.error:.2e}, allowed {tensor.allowed:.2e})"
     return f"look at {_advice(step.step, str(place), tensor)}{found}"
