@@ -70,6 +70,7 @@ def align(
     inputs = hashes(pair.named_arrays())
     report = Report(pair.name, tuple(results), environment, inputs, curves=run.curves)
     if out:
+        tell("the report")
         report.save(Path(out))
     return report
 
