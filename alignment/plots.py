@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -134,6 +135,32 @@ def depth_order(tensors: Iterable[TensorResult]) -> dict[str, int]:
             offset += 1
             keys[name] = (anchor, offset)
     return {name: position for position, name in enumerate(sorted(keys, key=keys.__getitem__))}
+
+
+def distribution(
+    path: Path,
+    bins: np.ndarray,
+    counts: Mapping[str, np.ndarray],
+    constants: Mapping[str, tuple[str, float]],
+) -> None:
+    """Draw how often which ratio error / allowed was seen, a panel for each kind, as PNG.
+
+    Args:
+        path: the file to write.
+        bins: edges of the ratios' bins.
+        counts: {kind: count of each bin; one more at either end}.
+        constants: {kind: (name of the constant that bounds it, value)}.
+    """
+    figure = _figure(1.6 * len(counts) + 0.8)
+    with _style():
+        axes = figure.subplots(len(counts), 1, sharex=True, squeeze=False)[:, 0]
+        for (kind, heights), ax in zip(counts.items(), axes, strict=True):
+            name, value = constants[kind]
+            ax.bar(bins[:-1], heights[1:-1], np.diff(bins), align="edge", color=GOOD)
+            ax.axvline(1.0, color=BAD)
+            ax.set(xscale="log", yscale="log", title=f"{kind}: {name} = {value:g}", ylabel="count")
+        axes[-1].set_xlabel("error / allowed (1 is the bound)")
+        figure.savefig(path, format="png", dpi=110, bbox_inches="tight")
 
 
 def _draw_depth(ax: Axes, tensors: Sequence[TensorResult], order: Mapping[str, int]) -> None:
