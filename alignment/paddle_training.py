@@ -51,7 +51,7 @@ class PaddleTrainer:
             loss = self._loss(self._model)
             loss.backward()
             self._take_step()
-            self._optimizer.clear_grad()
+            self._optimizer.clear_grad(set_to_zero=False)
             yield float(loss)
 
     def step(self, record: TrainRecord, before: TrainState) -> PaddleStep:
@@ -89,11 +89,11 @@ class PaddleTrainer:
         made.loss = array_of_paddle(loss)
         loss.backward()
         made.gradients = self._gradients()
-        made.norm = norm_of(made.gradients)
+        made.norm = norm_of(made.gradients.items())
         self._set_gradients(moved(self._map, record.gradients).arrays)
         self._take_step()
-        made.clipped_norm = norm_of(self._gradients())
-        self._optimizer.clear_grad()
+        made.clipped_norm = norm_of(self._each_gradient())
+        self._optimizer.clear_grad(set_to_zero=False)
         parameters = dict(self._model.named_parameters())
         for name, tensor in self._model.state_dict().items():
             if name in parameters and parameters[name].trainable:
@@ -108,8 +108,11 @@ class PaddleTrainer:
         return made
 
     def _gradients(self) -> dict[str, np.ndarray]:
+        return {name: rounded(gradient) for name, gradient in self._each_gradient()}
+
+    def _each_gradient(self) -> Iterator[tuple[str, np.ndarray]]:
         named = self._model.named_parameters()
-        return {n: rounded(array_of_paddle(p.grad)) for n, p in named if p.grad is not None}
+        return ((n, array_of_paddle(p.grad)) for n, p in named if p.grad is not None)
 
     def _set_gradients(self, gradients: Mapping[str, np.ndarray]) -> None:
         for name, parameter in self._model.named_parameters():

@@ -62,11 +62,11 @@ class TensorSpec:
         return {"same": shape, "transposed": shape[::-1], "row": (1, *shape)}[self.layout]
 
     def to_paddle(self, array: np.ndarray) -> np.ndarray:
-        """The Paddle tensor (or its gradient) from torch's, in C order."""
+        """The Paddle tensor (or its gradient) from torch's, in C order; the same memory if it may."""
         part = array[slice(*self.rows)] if self.rows else array
         if self.layout == "transposed":
             part = part.T
-        return np.array(part, order="C").reshape(self.paddle_shape)
+        return np.ascontiguousarray(part).reshape(self.paddle_shape)
 
     def to_torch(self, array: np.ndarray) -> np.ndarray:
         """The torch tensor from Paddle's; a fused torch tensor can't be made from one part."""

@@ -63,13 +63,13 @@ class TorchTrainer:
         record.loss = float(loss.detach())
         loss.backward()
         record.gradients = self._gradients()
-        record.norm = norm_of(record.gradients)
+        record.norm = norm_of(record.gradients.items())
         with torch.no_grad():
             for name, gradient in record.gradients.items():
                 _set(self._parameters[name].grad, gradient)
         self._take_step()
         # Clipped in place; of no use to anyone else, so it need not be kept.
-        record.clipped_norm = norm_of({n: p.grad.cpu().numpy() for n, p in self._with_gradient()})
+        record.clipped_norm = norm_of((n, array_of_torch(p.grad)) for n, p in self._with_gradient())
         for name, parameter in self._parameters.items():
             record.updates[name] = rounded(array_of_torch(parameter) - before[name])
         record.buffers = {n: array_of_torch(b) for n, b in self._model.named_buffers()}

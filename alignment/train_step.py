@@ -88,6 +88,7 @@ def _judged(
             if ours.refused:
                 break
             state.advance(record)
+            del record, ours  # hundreds of MB, and the next ones are made before they are replaced
     return results
 
 

@@ -14,7 +14,7 @@ that a record of a step is half as large, and Paddle has exactly the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -92,9 +92,10 @@ def rounded(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32) if array.dtype.kind == "f" else array
 
 
-def norm_of(gradients: Mapping[str, np.ndarray]) -> float:
-    """L2 norm over all gradients."""
-    return float(np.sqrt(sum(float(np.vdot(g, g)) for g in gradients.values())))
+def norm_of(gradients: Iterable[tuple[str, np.ndarray]]) -> float:
+    """L2 norm over all (name, gradient)."""
+    squares = (float(np.vdot(g, g)) for g in (g.astype(np.float64) for _, g in gradients))
+    return float(np.sqrt(sum(squares)))
 
 
 @dataclass
