@@ -27,7 +27,15 @@ FAST = {
     "make test": None,
     "pip install -r requirements.txt": None,
     "python alignment/05_backward.py": "python alignment/05_backward.py --crop 32 --out {tmp}/out",
-    "python -m alignment": "python -m alignment --crop 32 --out {tmp}/out",
+    "python -m alignment": "python -m alignment --crop 32 --train-steps 1 --out {tmp}/out",
+    "make faults": (
+        "python -m alignment.faults --only BGR 'swapped labels' --crop 32 --out {tmp}/faults",
+        "python -m alignment.calibrate --seeds 0-0 --runs 1 --out {tmp}/false_alarms",
+    ),
+    "make calibrate": "python -m alignment.calibrate --seeds 0-0 --runs 1 --out {tmp}/calibration",
+    "python scripts/bench_alignment.py": (
+        "python scripts/bench_alignment.py --crop 32 --train-steps 1 --out {tmp}/bench"
+    ),
     "python -m alignment --steps forward backward --seed 7": (
         "python -m alignment --steps forward backward --seed 7 --crop 32 --out {tmp}/out"
     ),

@@ -1,0 +1,67 @@
+"""Measure the alignment of FactSeg-50: wall time after start-up, and peak memory.
+
+Examples:
+  python scripts/bench_alignment.py
+  python scripts/bench_alignment.py --crop 64 --train-steps 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+MEASURED = """
+import json, resource, sys, time
+import paddle, torch
+from alignment import align
+from alignment.pairs.factseg import make_pair
+from dataclasses import replace
+pair = replace(make_pair(crop_size={crop}), train_steps={train_steps})
+started = time.perf_counter()
+report = align(pair, out={out!r})
+seconds = time.perf_counter() - started
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+print(json.dumps({{"passed": report.passed, "seconds": seconds, "peak_gib": peak}}))
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the alignment in a process of its own and print what it took; 0 aligned, 1 not."""
+    description, _, epilog = __doc__.partition("\n\n")
+    parser = argparse.ArgumentParser(
+        description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--crop", type=int, default=128, help="side of the two images")
+    parser.add_argument("--train-steps", type=int, default=10)
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "output/bench_alignment")
+    args = parser.parse_args(argv)
+    code = MEASURED.format(crop=args.crop, train_steps=args.train_steps, out=str(args.out))
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=REPOSITORY,
+        env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        return 2
+    found = json.loads(done.stdout.splitlines()[-1])
+    load = os.getloadavg()[0]
+    print(
+        f"FactSeg-50, 2 images of {args.crop}x{args.crop}, all steps, {args.train_steps} training "
+        f"steps: {found['seconds']:.0f} s, {found['peak_gib']:.2f} GiB at the peak "
+        f"({os.cpu_count()} cores, load {load:.1f})"
+    )
+    return 0 if found["passed"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
