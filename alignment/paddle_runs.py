@@ -86,53 +86,49 @@ class PaddleRuns:
         if "forward" in in_float32:
             self.notes["forward"] += notes_on_calls(self._reference, trace)
         results = {step: _interleaved(results) for step, results in self._results.items()}
-        for step, closer in self._look_closer(trace).items():
-            results[step] = closer + results[step]
+        random = self._random(trace, ran=not error)
+        for step, by_themselves in self._by_themselves(trace).items():
+            results[step] = by_themselves + results[step]
+        results[self._steps[0]] = random + results[self._steps[0]]
         return results
 
-    def _look_closer(self, trace: Trace) -> dict[str, list[TensorResult]]:
-        """Is a side random, and how is each layer by itself?"""
-        found: dict[str, list[TensorResult]] = {step: [] for step in self._steps}
-        first = self._steps[0]
-        random = [self._reference.random]
-        self._tell("Paddle a second time")
-        try:
-            repeat = self._side.repeat(trace)
-            random.append(repeat.found("Paddle", self._reference.alone))
-        except AlignmentError:
-            pass  # what raises here has raised before, and is reported
-        found[first] += [absent(place, None, why, place) for place, why in filter(None, random)]
-        alone = self._reference.alone
+    def _random(self, trace: Trace, *, ran: bool) -> list[TensorResult]:
+        """The failure of a side that gives another value each time."""
+        found = [self._reference.random]
+        if ran:
+            self._tell("Paddle a second time")
+            found.append(self._side.repeat(trace).found("Paddle", self._reference.alone))
+        return [absent(place, None, reason, place) for place, reason in filter(None, found)]
+
+    def _by_themselves(self, trace: Trace) -> dict[str, list[TensorResult]]:
+        """The results of the layers by themselves, for the steps forward and backward."""
+        alone, backward = self._reference.alone, "backward" in self._steps
         if not alone.values:
-            return found
+            return {}
         matched = matched_calls(self._reference, trace)
-        ours = {call: matched[call] for call in trace.tree.finest(matched)}
-        ours = {call: name for call, name in ours.items() if name in alone.inputs}
-        in_order = [call for call in alone.tree.parents if call in ours.values()]
+        layers = {call: matched[call] for call in trace.tree.finest(matched)}
+        layers = {call: name for call, name in layers.items() if name in alone.inputs}
+        in_order = [call for call in alone.tree.parents if call in set(layers.values())]
         judge = LayerJudge(self._reference, self._weight_map, in_order, self._wrong_weights)
-        backward = "backward" in self._steps
+        notes = self.notes[self._steps[0]]
         self._tell("Paddle layer by layer")
         try:
             unlike = self._side.by_themselves(
-                alone, ours, judge.observe, dtype="float32", backward=backward
+                alone, layers, judge.observe, dtype="float32", backward=backward
             )
-            if judge.finish(backward=backward) and self._reference.dtype == "float64":
+            doubtful = judge.finish(backward=backward)
+            if doubtful and self._reference.dtype == "float64":
                 self._tell("Paddle layer by layer in float64")
                 self._side.by_themselves(
-                    alone, ours, judge.settle, dtype="float64", backward=backward
+                    alone, layers, judge.settle, dtype="float64", backward=backward
                 )
+            notes += [f"called with other arguments than in torch: {', '.join(unlike)}"] * bool(
+                unlike
+            )
         except AlignmentError as error:
-            self.notes[first].append(f"not all layers are judged by themselves, since {error}")
-        else:
-            if unlike:
-                self.notes[first].append(
-                    f"called with other arguments than in torch: {', '.join(unlike)}"
-                )
-        if "forward" in found:
-            found["forward"] += judge.forward()
-        if backward:
-            found["backward"] += judge.backward()
-        return found
+            notes.append(f"not all layers are judged by themselves, since {error}")
+        found = {"forward": judge.forward(), "backward": judge.backward() if backward else []}
+        return {step: results for step, results in found.items() if step in self._steps}
 
     def _run(self, dtype: str) -> tuple[Trace, list[str], AlignmentError | None]:
         """What Paddle computes, the chosen steps that it got through, and what stopped it."""

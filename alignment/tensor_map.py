@@ -62,7 +62,7 @@ class TensorSpec:
         return {"same": shape, "transposed": shape[::-1], "row": (1, *shape)}[self.layout]
 
     def to_paddle(self, array: np.ndarray) -> np.ndarray:
-        """The Paddle tensor (or its gradient) from torch's, in C order; the same memory if it may."""
+        """The Paddle tensor (or its gradient) from torch's, in C order; it may share memory."""
         part = array[slice(*self.rows)] if self.rows else array
         if self.layout == "transposed":
             part = part.T

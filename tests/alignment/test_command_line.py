@@ -109,7 +109,12 @@ BAD = {
     "unknown step": (["--pair", "{user}:make_pair", "--steps", "dance"], "has no step 'dance'"),
     "lacking step": (["--pair", "{user}:make_pair", "--steps", "preprocess"], "no step 'preproc"),
     "no step": (["--pair", "{user}:make_pair", "--steps"], "--steps: expected at least one"),
-    "train": (["--steps", "train"], "has no step 'train'"),
+    "train": (["--pair", "{user}:make_pair", "--steps", "train"], "has no step 'train'"),
+    "train steps of none": (
+        ["--pair", "{user}:make_pair", "--train-steps", "3"],
+        "has no step 'tr",
+    ),
+    "no train steps": (["--train-steps", "0"], "--train-steps: train_steps 0 is none; use 1 or m"),
     "crop": (["--crop", "100"], "crop 100 is not a positive multiple of 32; use 96 or 128"),
     "crop zero": (["--crop", "0"], "crop 0 is not a positive multiple of 32; use 32"),
     "crop text": (["--crop", "big"], "--crop: invalid int value: 'big'"),
@@ -302,7 +307,7 @@ def test_bar_ends_where_the_phases_end(run, monkeypatch):
         assert abs(max(1, len(announced)) - expected) <= 1, (options, announced)
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(7))
 def test_numbered_script_exists_and_explains_itself(number):
     (script,) = (REPO / "alignment").glob(f"0{number}_*.py")
     assert len(script.read_text(encoding="utf-8").splitlines()) < 20
@@ -315,6 +320,7 @@ SCRIPT_STEPS = {
     "03_metric": ["metric"],
     "04_loss": ["loss"],
     "05_backward": ["backward"],
+    "06_train": ["train"],
 }
 
 

@@ -54,6 +54,7 @@ def test_example_aligns(monkeypatch, seed, mode):
         "forward",
         "loss",
         "backward",
+        "train",
     ]
 
 
@@ -208,7 +209,7 @@ def test_example_is_compared_with_a_record_where_torch_is_missing(record, tmp_pa
     done = without("torch", *ON_EXAMPLE, "--torch-records", record, "--out", tmp_path)
     assert done.returncode == 0, done.stderr + done.stdout
     assert done.stderr == ""
-    assert "ALIGNED: captioner, 5 steps" in done.stdout
+    assert "ALIGNED: captioner, 6 steps" in done.stdout
 
 
 def test_example_records_the_paddle_side_where_torch_is_missing(tmp_path):
