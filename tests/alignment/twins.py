@@ -87,6 +87,29 @@ class PaddleTwin(paddle.nn.Layer):
         return self.function(self, *inputs)
 
 
+def two_linear(nn):
+    """The layers a and b [.., 4] -> [.., 4]."""
+    return {"a": nn.linear(4, 4), "b": nn.linear(4, 4)}
+
+
+class Scaled(paddle.autograd.PyLayer):
+    """The identity with a multiple of the gradient."""
+
+    @staticmethod
+    def forward(ctx, x, factor):
+        ctx.factor = factor
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * ctx.factor
+
+
+def doubled(x):
+    """The same with twice the gradient."""
+    return Scaled.apply(x, 2.0)
+
+
 def seed_weights(net, seed: int = 0):
     """Give a torch net weights that are nowhere 0 or 1."""
     rng = np.random.default_rng(seed)
