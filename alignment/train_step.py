@@ -47,8 +47,14 @@ def run_paddle_train(
     tell: Progress,
 ) -> tuple[list[TensorResult], dict[str, list[float]]]:
     """The results of the step, and the curves of the free runs."""
-    results = _randomness(reference, side, tell)
-    results += _judged(reference, side, weight_map, reference.train_dtype, tell)
+    results, dtype = _randomness(reference, side, tell), reference.train_dtype
+    try:
+        results += _judged(reference, side, weight_map, dtype, tell)
+    except AlignmentError:
+        if dtype == "float32":
+            raise
+        # Some operators of Paddle's have no float64: ClipGradByNorm, for one (3.3.1).
+        results += _judged(reference, side, weight_map, "float32", tell)
     tell("Paddle trains freely")
     with side.training("float32", weight_map) as trainer:
         ours = list(trainer.losses(side.pair.train_steps))
