@@ -12,16 +12,23 @@ SAMPLE := output/sample
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help align test slow bench lint format clean
+.PHONY: help align faults calibrate test slow bench lint format clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
 
-align: $(READY) ## make sample data and hold the Paddle FactSeg against torch's: steps 00-05
+align: $(READY) ## make sample data and hold the Paddle FactSeg against torch's: steps 00-06
 	$(BIN)/python scripts/make_sample_data.py --output $(SAMPLE)
 	$(BIN)/python -m alignment \
 	  --image $(SAMPLE)/val/images/images/P0001.png \
-	  --mask $(SAMPLE)/val/masks/images/P0001_instance_color_RGB.png --crop 192
+	  --mask $(SAMPLE)/val/masks/images/P0001_instance_color_RGB.png --crop 128 --train-steps 3
+
+faults: $(READY) ## plant known porting faults and see them found; 20 fresh seeds for false alarms
+	$(BIN)/python -m alignment.faults
+	$(BIN)/python -m alignment.calibrate --seeds 100-119 --runs 1 --out output/false_alarms
+
+calibrate: $(READY) ## measure how far apart right networks are: what set the tolerances
+	$(BIN)/python -m alignment.calibrate --out alignment/calibration
 
 test: $(READY) ## run the test suite
 	$(BIN)/python -m pytest -m "not slow and not gpu"

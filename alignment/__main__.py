@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import os
 import sys
 import warnings
@@ -24,6 +25,7 @@ from pathlib import Path
 
 from alignment.pair import STEPS, AlignmentError, Pair
 from alignment.pairs.loading import Request, load_pair
+from alignment.progress import ProgressBar, expected_phases
 from alignment.records import Reference, load_reference, save_reference
 from alignment.run import align, chosen_steps, run_paddle_alone, run_torch
 from factseg_paddle.command_line import ArgumentParser, explain_import_error
@@ -43,13 +45,15 @@ def main(argv: Sequence[str] | None = None, *, default_out: str = "output/alignm
         The exit status.
     """
     args = _parse(argv, default_out)
-    _quieten_frameworks()
+    quieten_frameworks()
+    progress = ProgressBar()
     try:
-        with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():
-            passed, text = _run(args)
-        _tell("")
+        with (
+            contextlib.closing(progress),
+            contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext(),
+        ):
+            passed, text = _run(args, progress)
     except (AlignmentError, OSError, ImportError) as error:
-        _tell("")
         told = explain_import_error(error) if isinstance(error, ImportError) else str(error)
         sentence = " ".join(told.split())
         print(f"alignment could not run: {sentence}", file=sys.stderr)
@@ -58,7 +62,7 @@ def main(argv: Sequence[str] | None = None, *, default_out: str = "output/alignm
     return 0 if passed else 1
 
 
-def _run(args: argparse.Namespace) -> tuple[bool, str]:
+def _run(args: argparse.Namespace, progress: ProgressBar) -> tuple[bool, str]:
     """The verdict and what to print."""
     pair = load_pair(
         Request(
@@ -74,8 +78,15 @@ def _run(args: argparse.Namespace) -> tuple[bool, str]:
     )
     pair = _with_train_steps(pair, args.train_steps)
     steps = chosen_steps(pair, args.steps)
+    progress.phases = expected_phases(
+        steps,
+        pair.checks,
+        torch=not args.torch_records,
+        paddle=args.side != "torch",
+        train_steps=pair.train_steps,
+    )
     if args.side == "torch":
-        reference = run_torch(pair, steps, device=args.device, out=args.out, progress=_tell)
+        reference = run_torch(pair, steps, device=args.device, out=args.out, progress=progress)
         reference.identity = _identity(args)
         save_reference(reference, args.out)
         return True, _recorded(args, pair.name, steps)
@@ -84,7 +95,7 @@ def _run(args: argparse.Namespace) -> tuple[bool, str]:
         return True, _recorded(args, pair.name, steps)
     reference = _recorded_reference(args) if args.torch_records else None
     report = align(
-        pair, steps, device=args.device, out=args.out, reference=reference, progress=_tell
+        pair, steps, device=args.device, out=args.out, reference=reference, progress=progress
     )
     text = (
         json.dumps(report.as_dict(), allow_nan=False)
@@ -170,15 +181,10 @@ def _parse(argv: Sequence[str] | None, default_out: str) -> argparse.Namespace:
     return args
 
 
-def _tell(message: str) -> None:
-    """Show on a terminal what is about to run, in the place of what was; "" clears the line."""
-    if sys.stderr.isatty():
-        shown = f"{message} …" if message else ""
-        print(f"\r\033[K{shown}", end="\r", file=sys.stderr, flush=True)
-
-
-def _quieten_frameworks() -> None:
+def quieten_frameworks() -> None:
+    """Keep the frameworks' warnings off stderr."""
     os.environ.setdefault("GLOG_minloglevel", "3")
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # "building the font cache"
     warnings.filterwarnings("ignore", module=r"(paddle|torch|paddleseg)\b.*")
 
 

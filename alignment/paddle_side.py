@@ -11,6 +11,7 @@ import numpy as np
 import paddle
 from paddle import nn
 from paddle.autograd import PyLayer
+from paddle.base import core
 from paddle.nn.layer.rnn import RNNBase
 
 from alignment.calls import CallWatch
@@ -350,14 +351,22 @@ def _add(trace: Trace, kind: str, tensors: dict[str, paddle.Tensor | None]) -> N
 
 @contextlib.contextmanager
 def _as_found(dtype: str, device: str) -> Iterator[None]:
-    """Leave Paddle's default dtype, device and random state as they were."""
+    """Leave Paddle's default dtype, device, random state and TF32 as they were.
+
+    TF32 is off inside: it keeps 10 bits of float32's 23.
+    """
     default, place = paddle.get_default_dtype(), paddle.device.get_device()
     state = paddle.get_rng_state()
+    tf32 = core.get_cublas_switch(), core.get_cudnn_switch()
+    core.set_cublas_switch(False)
+    core.set_cudnn_switch(False)
     paddle.set_default_dtype(dtype)
     paddle.device.set_device(device)
     try:
         yield
     finally:
+        core.set_cublas_switch(tf32[0])
+        core.set_cudnn_switch(tf32[1])
         paddle.set_default_dtype(default)
         paddle.device.set_device(place)
         paddle.set_rng_state(state)

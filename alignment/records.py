@@ -47,7 +47,8 @@ class Reference:
         alone: the layers by themselves; without values where that could not be run.
         random: (place, reason) where two runs of the torch side differ.
         train: function of a dtype that gives torch's training steps one by one; None without.
-        train_dtype: the only dtype that `train` knows, of a record; "" where it knows both.
+        train_dtype: the dtype that torch trains in.
+        train_notes: remarks for the report of the step train.
         curves: losses of torch's free runs: "torch", and the "lowest" and "highest" of several.
         random_training: like `random`, in training mode.
         checks: {step: {name: array}}, the reference values of the pair's checks.
@@ -71,6 +72,7 @@ class Reference:
     random: tuple[str, str] | None = None
     train: Callable[[str], Iterable[TrainRecord]] | None = None
     train_dtype: str = ""
+    train_notes: list[str] = field(default_factory=list)
     curves: dict[str, list[float]] = field(default_factory=dict)
     random_training: tuple[str, str] | None = None
     checks: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
@@ -132,6 +134,7 @@ def save_reference(reference: Reference, folder: Path) -> None:
         header["train"] = {
             "dtype": reference.train_dtype,
             "steps": save_steps(folder, reference.train(reference.train_dtype)),
+            "notes": reference.train_notes,
             "curves": reference.curves,
             "random": reference.random_training,
         }
@@ -264,6 +267,7 @@ def _add_training(reference: Reference, folder: Path, header: dict) -> None:
 
     reference.train = steps
     reference.train_dtype = header["dtype"]
+    reference.train_notes = header["notes"]
     reference.curves = header["curves"]
     reference.random_training = header["random"] and tuple(header["random"])
 

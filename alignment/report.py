@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import textwrap
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from alignment.compare import TensorResult
+from alignment.summary import report_text, step_text
 from factseg_paddle.io import atomic_write
-
-TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -35,10 +34,8 @@ class StepResult:
         """Where the step first fails; None when it passed."""
         if not self.tensors:
             return f"{self.step}:nothing was compared"
-        for tensor in self.tensors:
-            if not tensor:
-                return tensor.place or f"{self.step}:{tensor.name}"
-        return None
+        tensor = self.first_failure
+        return None if tensor is None else tensor.place or f"{self.step}:{tensor.name}"
 
     @property
     def counts(self) -> dict[str, int]:
@@ -46,38 +43,28 @@ class StepResult:
         statuses = [tensor.status for tensor in self.tensors]
         return {status: statuses.count(status) for status in ("passed", "failed", "declared")}
 
-    def worst(self, dtype: str) -> TensorResult | None:
-        """The tensor of `dtype` with the largest error relative to what is allowed."""
-        judged = [
-            t for t in self.tensors if t.dtype == dtype and t.error is not None and t.allowed > 0
-        ]
-        return max(judged, key=lambda t: t.error / t.allowed, default=None)
+    @property
+    def first_failure(self) -> TensorResult | None:
+        """The tensor at the first divergence; None where nothing failed or was compared."""
+        return next((tensor for tensor in self.tensors if tensor.failed), None)
 
     def __str__(self) -> str:
-        verdict = "passed" if self else "FAILED"
-        line = f"{self.step:<11}{verdict:<8}{self._summary()}"
-        if not self:
-            line += f"\n{'':11}first divergence: {self.first_divergence}"
-            failed = next((tensor for tensor in self.tensors if not tensor), None)
-            line += "" if failed is None else f"\n{'':11}{failed}"
-        return line
-
-    def _summary(self) -> str:
-        # By name: most tensors are compared in two dtypes.
-        parts = [f"{len({tensor.name for tensor in self.tensors})} compared"]
-        for status in ("failed", "declared"):
-            names = {tensor.name for tensor in self.tensors if tensor.status == status}
-            parts += [f"{len(names)} {status}"] if names else []
-        for dtype in ("float64", "float32"):
-            worst = self.worst(dtype)
-            if worst is not None:
-                parts.append(f"{dtype} error {worst.error:.1e} of {worst.allowed:.1e}")
-        return ", ".join(parts)
+        return step_text(self)
 
 
 @dataclass(frozen=True)
 class Report:
-    """The whole comparison; true when every step passed."""
+    """The whole comparison; true when every step passed.
+
+    Attributes:
+        pair: its name.
+        steps: in the order in which they ran.
+        environment: versions and the machine.
+        inputs: {name: SHA-256} of what both models were given.
+        curves: the loss of each step of a free run in float32, which decides nothing: "torch",
+            "paddle", and "lowest" and "highest", where torch's lies when its weights are moved by
+            their last bit.
+    """
 
     pair: str
     steps: tuple[StepResult, ...]
@@ -99,17 +86,14 @@ class Report:
         return next((step.first_divergence for step in self.steps if not step), None)
 
     def __str__(self) -> str:
-        lines = [str(step) for step in self.steps]
-        notes = dict.fromkeys(note for step in self.steps for note in step.notes)
-        lines += [f"{'note':<11}{textwrap.shorten(note, 180, placeholder=' …')}" for note in notes]
-        if self:
-            lines.append(f"ALIGNED: {self.pair}, {len(self.steps)} steps")
-        else:
-            lines.append(f"MISALIGNED: {self.pair}, first divergence at {self.first_divergence}")
-        return "\n".join(lines)
+        return report_text(self)
 
     def as_dict(self) -> dict:
-        """What report.json holds."""
+        """What report.json holds; a loss that is no number is null."""
+        curves = {
+            name: [value if math.isfinite(value) else None for value in map(float, values)]
+            for name, values in self.curves.items()
+        }
         return {
             "passed": self.passed,
             "pair": self.pair,
@@ -126,52 +110,23 @@ class Report:
             ],
             "environment": dict(self.environment),
             "inputs": dict(self.inputs),
-        }
+        } | ({"curves": curves} if curves else {})
 
     def save(self, folder: Path) -> None:
         """Write report.json, junit.xml and report.html into `folder`, each whole or not at all."""
+        from alignment.junit import junit
+        from alignment.page import html
+
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(folder / "report.json") as path:
             path.write_text(json.dumps(self.as_dict(), indent=1, allow_nan=False), encoding="utf-8")
         with atomic_write(folder / "junit.xml") as path:
-            _junit(self).write(str(path), pretty=True)
+            junit(self).write(str(path), pretty=True)
         with atomic_write(folder / "report.html") as path:
-            path.write_text(_html(self), encoding="utf-8")
+            path.write_text(html(self), encoding="utf-8", errors="replace")
 
 
 def _tensor_dict(tensor: TensorResult) -> dict:
     values = asdict(tensor)
     del values["place"]
     return values | {"shape": list(tensor.shape)}
-
-
-def _junit(report: Report):
-    from junitparser import Failure, JUnitXml, TestCase, TestSuite
-
-    xml = JUnitXml()
-    for step in report.steps:
-        suite, class_name = TestSuite(step.step), _xml(f"{report.pair}.{step.step}")
-        for tensor in step.tensors:
-            case = TestCase(_xml(f"{tensor.name} [{tensor.dtype}]"), class_name)
-            if not tensor:
-                case.result = [Failure(_xml(str(tensor)))]
-            suite.add_testcase(case)
-        if not step.tensors:
-            case = TestCase("something is compared", class_name)
-            case.result = [Failure("nothing was compared")]
-            suite.add_testcase(case)
-        xml.add_testsuite(suite)
-    return xml
-
-
-def _xml(text: str) -> str:
-    """Text without the control characters that XML has no way to write."""
-    return "".join(c if c.isprintable() or c in "\t\n" else "\ufffd" for c in text)
-
-
-def _html(report: Report) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    loader = FileSystemLoader(TEMPLATES)
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
-    return environment.get_template("report.html.jinja").render(report=report)

@@ -70,6 +70,7 @@ def align(
     inputs = hashes(pair.named_arrays())
     report = Report(pair.name, tuple(results), environment, inputs, curves=run.curves)
     if out:
+        tell("the report")
         report.save(Path(out))
     return report
 
@@ -240,15 +241,16 @@ class _PaddleRun:
 
     def _run_train(self) -> None:
         try:
-            judged, self.curves = run_paddle_train(
+            judged, notes, self.curves = run_paddle_train(
                 self._reference, self._side, self._map, self._log, self._tell
             )
         except AlignmentError as error:
             if all(result for results in self._results.values() for result in results):
                 raise
             # Something was wrong before, and most likely this is why it raised.
-            judged = [absent("the Paddle side", None, str(error))]
+            judged, notes = [absent("the Paddle side", None, str(error))], []
         self._results["train"] += judged
+        self._notes["train"] += notes
 
 
 def _look_closer(

@@ -295,13 +295,18 @@ def _note_jumps(jumps: np.ndarray, exact: np.ndarray, moved: np.ndarray) -> None
 
 @contextlib.contextmanager
 def _as_found(dtype: str) -> Iterator[None]:
-    """Leave torch's default dtype and random states as they were."""
+    """Leave torch's default dtype, random states and TF32 as they were; TF32 is off inside."""
     default, state = torch.get_default_dtype(), torch.get_rng_state()
     on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    tf32 = matmul.allow_tf32, cudnn.allow_tf32
+    # It keeps 10 bits of float32's 23: rounding that the judge would take for a fault.
+    matmul.allow_tf32 = cudnn.allow_tf32 = False
     torch.set_default_dtype(getattr(torch, dtype))
     try:
         yield
     finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = tf32
         torch.set_default_dtype(default)
         torch.set_rng_state(state)
         if on_gpus:

@@ -45,21 +45,23 @@ def run_paddle_train(
     weight_map: WeightMap,
     log: ReprodLog,
     tell: Progress,
-) -> tuple[list[TensorResult], dict[str, list[float]]]:
-    """The results of the step, and the curves of the free runs."""
-    results, dtype = _randomness(reference, side, tell), reference.train_dtype
+) -> tuple[list[TensorResult], list[str], dict[str, list[float]]]:
+    """The results of the step, its notes, and the curves of the free runs."""
+    notes = list(reference.train_notes)
+    results = _randomness(reference, side, tell)
+    dtype = reference.train_dtype
     try:
         results += _judged(reference, side, weight_map, dtype, tell)
-    except AlignmentError:
+    except AlignmentError as error:
         if dtype == "float32":
             raise
-        # Some operators of Paddle's have no float64: ClipGradByNorm, for one (3.3.1).
+        notes.append(f"Paddle trained in float32, since {error}")
         results += _judged(reference, side, weight_map, "float32", tell)
     tell("Paddle trains freely")
     with side.training("float32", weight_map) as trainer:
         ours = list(trainer.losses(side.pair.train_steps))
     log.write("train", "paddle", _losses(ours))
-    return results, dict(reference.curves) | {"paddle": ours}
+    return results, notes, dict(reference.curves) | {"paddle": ours}
 
 
 def _dtype_of(reference: Reference, side: TorchSide) -> str:
@@ -67,7 +69,7 @@ def _dtype_of(reference: Reference, side: TorchSide) -> str:
     try:
         side.run("float64", backward=False, mode="train")
     except AlignmentError as error:
-        reference.notes.append(f"trained in float32, since {error}")
+        reference.train_notes.append(f"trained in float32, since {error}")
         return "float32"
     return "float64"
 
@@ -75,10 +77,11 @@ def _dtype_of(reference: Reference, side: TorchSide) -> str:
 def _judged(
     reference: Reference, side: PaddleSide, weight_map: WeightMap, dtype: str, tell: Progress
 ) -> list[TensorResult]:
-    judge, results = TrainJudge(weight_map, dtype), []
+    decides = dtype == reference.train_dtype == "float64"
+    judge, results = TrainJudge(weight_map, dtype, decides=decides), []
     state = TrainState({name: rounded(array) for name, array in reference.weights.items()})
     with side.training(dtype, weight_map) as trainer:
-        for record in reference.train(dtype):
+        for record in reference.train(reference.train_dtype):
             tell(f"train step {record.step + 1} of {side.pair.train_steps}")
             ours = trainer.step(record, state)
             results += judge.judge(record, ours, state)
@@ -98,4 +101,5 @@ def _randomness(reference: Reference, side: PaddleSide, tell: Progress) -> list[
 
 
 def _losses(losses: Sequence[float]) -> dict[str, np.ndarray]:
-    return {f"step {step}: loss of a free run": np.float32(x) for step, x in enumerate(losses)}
+    named = {f"step {step}: loss of a free run": loss for step, loss in enumerate(losses)}
+    return {name: np.asarray(loss, np.float32) for name, loss in named.items()}

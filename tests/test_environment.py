@@ -92,7 +92,7 @@ def test_gpu_requirements_name_neither_framework():
 def test_what_is_installed_is_what_is_pinned():
     for name, version in (pins("requirements.txt") | pins("requirements-gpu.txt")).items():
         installed = importlib.metadata.version(name).partition("+")[0]
-        if sys.version_info >= (3, 11) or name != "scikit-image":
+        if sys.version_info >= (3, 11) or name not in ("scikit-image", "matplotlib"):
             assert installed == version, name
 
 

@@ -56,6 +56,11 @@ def changed(folder: Path, name: str, old: str, new: str) -> None:
     (folder / name).write_text(text.replace(old, new), encoding="utf-8")
 
 
+def without_numbers(text: str) -> str:
+    """Errors differ in their last digits from machine to machine."""
+    return re.sub(r"\d\.\d\de[+-]\d\d", "#", text)
+
+
 def test_section_gives_three_files_and_these_commands():
     assert list(files()) == ["my_torch.py", "my_paddle.py", "my_pair.py"]
     assert commands(OWN_PAIR) == [ALIGNED, EXAMPLE, RECORD, COMPARE]
@@ -75,7 +80,9 @@ def test_broken_port_is_named_as_the_section_shows(folder):
     changed(folder, "my_paddle.py", "nn.GroupNorm(2, 8)", "nn.GroupNorm(2, 8, epsilon=1e-3)")
     done = run(ALIGNED, folder)
     assert done.returncode == 1, done.stderr
-    assert done.stdout.splitlines()[-2] == blocks("text", OWN_PAIR)[0].strip()
+    shown = blocks("text", OWN_PAIR)[0]
+    end = done.stdout[done.stdout.index("MISALIGNED") : done.stdout.index("report: ")]
+    assert without_numbers(end) == without_numbers(shown)
 
 
 def test_forgotten_rename_is_told_as_the_section_shows(folder):

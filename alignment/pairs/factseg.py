@@ -24,7 +24,12 @@ MOMENTUM, WEIGHT_DECAY, CLIP = 0.9, 1e-4, 35.0
 
 
 def make_pair(
-    seed: int = 0, *, image: Path | None = None, mask: Path | None = None, crop_size: int = CROP
+    seed: int = 0,
+    *,
+    image: Path | None = None,
+    mask: Path | None = None,
+    crop_size: int = CROP,
+    form: str = "logits",
 ) -> Pair:
     """FactSeg-50 with seeded weights on sample scenes, or on a crop of a real image.
 
@@ -34,6 +39,7 @@ def make_pair(
         mask: its mask, colours or indices.
         crop_size: side of the square input, a multiple of 32. Of a file the window with the most
             foreground is taken, padded with ignored pixels where the image is smaller.
+        form: of the loss on both sides, "logits" or "literal".
 
     Raises:
         ValueError: crop_size does not divide by 32, or only one of image and mask is given.
@@ -56,8 +62,8 @@ def make_pair(
         paddle_model=_paddle_model,
         inputs=(pixels,),
         targets=(labels,),
-        torch_loss=_torch_loss,
-        paddle_loss=_paddle_loss,
+        torch_loss=partial(_torch_loss, form),
+        paddle_loss=partial(_paddle_loss, form),
         torch_train=TrainSetup(_torch_optimizer, _torch_schedule, _torch_clip),
         paddle_train=TrainSetup(_paddle_optimizer),
         checks={
@@ -112,16 +118,16 @@ def _paddle_model():
     return FactSeg()
 
 
-def _torch_loss(output, labels):  # noqa: ANN001
+def _torch_loss(form: str, output, labels):  # noqa: ANN001
     from torch_ref import JointLoss
 
-    return JointLoss()(*output, labels)
+    return JointLoss(form=form)(*output, labels)
 
 
-def _paddle_loss(output, labels):  # noqa: ANN001
+def _paddle_loss(form: str, output, labels):  # noqa: ANN001
     from factseg_paddle import JointLoss
 
-    return JointLoss()(*output, labels)
+    return JointLoss(form=form)(*output, labels)
 
 
 def _torch_optimizer(model):  # noqa: ANN001

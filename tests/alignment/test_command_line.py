@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from alignment.__main__ import main
+from alignment.progress import ProgressBar
 from tests.paths import REPO
 
 USER = REPO / "tests" / "alignment" / "user_pair.py"
@@ -68,7 +69,11 @@ def test_aligned_pair_exits_0_with_one_line_a_step_and_a_verdict(run, tmp_path):
 def test_misaligned_pair_exits_1_and_names_the_layer(run):
     status, out, err = run(*pair_of("without_relu"))
     assert (status, err) == (1, "")
-    assert out.splitlines()[-2] == "MISALIGNED: user, first divergence at 1"
+    lines = out.splitlines()
+    verdict = lines.index("MISALIGNED: user, first divergence at 1")
+    (following, *_) = lines[verdict + 1 :]
+    assert following.startswith("next       look at 1: given torch's own input it computes")
+    assert lines[-1].startswith("report: ")
 
 
 def test_chosen_steps_alone_are_run(run, tmp_path):
@@ -270,12 +275,31 @@ def test_weights_file_cut_short_is_named(run, tmp_path):
     assert "w.pdparams" in err
 
 
-def test_a_terminal_line_is_cleared_before_the_verdict(run, monkeypatch):
+def test_a_terminal_shows_a_bar_that_is_cleared_before_the_verdict(run, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    status, _, err = run(*pair_of())
+    status, out, err = run(*pair_of())
     assert status == 0
-    assert "torch float64 …" in err
-    assert err.endswith("\r\033[K\r")
+    assert "torch float64" in err
+    assert "Paddle layer by layer" in err
+    assert err.endswith("\r")
+    assert not err.split("\r")[-2].strip()
+    assert "ALIGNED" in out
+
+
+def test_bar_ends_where_the_phases_end(run, monkeypatch):
+    """What is announced is about what was expected, so that the bar does not lie."""
+    announced = []
+
+    class Bar(ProgressBar):
+        def __call__(self, message):
+            announced.append((message, self.phases))
+
+    monkeypatch.setattr("alignment.__main__.ProgressBar", Bar)
+    for options in ([], ["--side", "torch"], ["--steps", "data"], ["--steps", "metric", "loss"]):
+        announced.clear()
+        assert run(*pair_of(), *options)[0] == 0
+        expected = announced[-1][1] if announced else 1
+        assert abs(max(1, len(announced)) - expected) <= 1, (options, announced)
 
 
 @pytest.mark.parametrize("number", range(6))

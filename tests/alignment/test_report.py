@@ -20,7 +20,7 @@ from tests.alignment.user_pair import make_pair, strange_name
 class Page(HTMLParser):
     """Collects text and holds every opened tag to be closed."""
 
-    EMPTY = ("meta", "br")
+    EMPTY = ("meta", "br", "img")
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -129,16 +129,6 @@ def test_declared_tensors_do_not_fail_and_are_counted():
     step = StepResult("backward", (shown,))
     assert step
     assert "1 declared" in str(step)
-
-
-def test_long_notes_are_cut_in_the_text_and_whole_in_json():
-    good = compare("a", np.ones(1), np.ones(1), allowed=0.0)
-    note = "called in torch only: " + ", ".join(f"layer{i}" for i in range(100))
-    report = Report("p", (StepResult("forward", (good,), (note,)),))
-    line = next(line for line in str(report).splitlines() if line.startswith("note"))
-    assert len(line) < 200
-    assert line.endswith(" …")
-    assert report.as_dict()["steps"][0]["notes"] == [note]
 
 
 @pytest.mark.parametrize("step", ["data", "forward", "metric", "loss", "backward"])

@@ -1,0 +1,1 @@
+"""Porting faults planted into Paddle's FactSeg; `alignment.faults` runs them."""

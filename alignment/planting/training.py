@@ -1,0 +1,96 @@
+"""Faults in training: optimizer, schedule, clipping, running statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import paddle
+from paddle import nn
+
+from alignment.pair import Pair, TrainSetup
+from alignment.pairs import factseg
+from alignment.planting.fault import Plant
+from alignment.planting.network import in_model
+from factseg_paddle import FactSeg
+
+RIGHT_CLIP = nn.ClipGradByGlobalNorm(factseg.CLIP)
+
+
+def in_training(change: Callable[[FactSeg], None] | None = None, **options: Any) -> Plant:
+    """Another optimizer than the recipe's, or a fault in the network that shows in training."""
+
+    def planted(pair: Pair, seed: int) -> Pair:
+        if change:
+            pair = in_model(change)(pair, seed)
+        setup = TrainSetup(partial(_optimizer, **options))
+        return replace(pair, paddle_train=setup)
+
+    return planted
+
+
+def _optimizer(
+    net: FactSeg,
+    *,
+    momentum: float = factseg.MOMENTUM,
+    weight_decay: Any = factseg.WEIGHT_DECAY,
+    clip: Any = RIGHT_CLIP,
+    late: int = 0,
+    every: int = 1,
+    kind: type = paddle.optimizer.Momentum,
+    decayed: Callable[[str], bool] = lambda _name: True,
+) -> paddle.optimizer.Optimizer:
+    """The recipe's optimizer with something changed."""
+    rate = _Rate(late, every)
+    named = list(net.named_parameters())
+    groups = [
+        {"params": [p for n, p in named if decayed(n)], "weight_decay": weight_decay},
+        {"params": [p for n, p in named if not decayed(n)], "weight_decay": 0.0},
+    ]
+    parameters = groups if groups[1]["params"] else net.parameters()
+    return kind(rate, momentum, parameters=parameters, weight_decay=weight_decay, grad_clip=clip)
+
+
+class _Rate(paddle.optimizer.lr.PolynomialDecay):
+    """The recipe's schedule, late by some steps, or moving only every so many steps."""
+
+    def __init__(self, late: int, every: int) -> None:
+        self._late, self._every = late, every
+        super().__init__(factseg.RATE, factseg.ITERATIONS, end_lr=0.0, power=factseg.POWER)
+
+    def get_lr(self) -> float:
+        """The rate at the wrong step."""
+        right, self.last_epoch = self.last_epoch, self.last_epoch // self._every + self._late
+        try:
+            return super().get_lr()
+        finally:
+            self.last_epoch = right
+
+
+class Decoupled(paddle.optimizer.Momentum):
+    """Momentum whose decay goes past the velocity, as AdamW's does."""
+
+    def __init__(self, *args: Any, weight_decay: float, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._decay = weight_decay
+
+    def step(self) -> None:
+        """Decay, then step."""
+        rate = self.get_lr()
+        with paddle.no_grad():
+            for parameter in self._parameter_list:
+                if not parameter.stop_gradient:
+                    parameter.scale_(1 - rate * self._decay)
+        super().step()
+
+
+Decoupled.__name__ = "Momentum"  # its state is Momentum's
+
+
+def inverted_statistics(net: FactSeg) -> None:
+    """Give torch's momentum to every BatchNorm."""
+    for layer in net.sublayers():
+        if isinstance(layer, nn.BatchNorm2D):
+            layer._momentum = 1 - layer._momentum
