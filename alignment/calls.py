@@ -105,6 +105,8 @@ class CallWatch:
         if self.paused:
             return None
         call = self._stack.pop()
+        while layer_of(call) != self._names[id(layer)]:  # it raised, and the model went on
+            call = self._stack.pop()
         return self._on_end and self._on_end(call, layer, output)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -259,7 +259,13 @@ _DAMAGE = (
 
 
 def _add_training(reference: Reference, folder: Path, header: dict) -> None:
-    reference.train = lambda _dtype: load_steps(folder, header["steps"])
+    def steps(_dtype: str) -> Iterator[TrainRecord]:
+        try:
+            yield from load_steps(folder, header["steps"])
+        except _DAMAGE as error:
+            raise AlignmentError(f"the torch record in {folder} is damaged: {error}") from error
+
+    reference.train = steps
     reference.train_dtype = header["dtype"]
     reference.train_notes = header["notes"]
     reference.curves = header["curves"]

@@ -42,7 +42,7 @@ class Repeat:
         self.call, self.by_itself = "", False
         self._first = first
         self._is_tensor, self._to_array, self._clone = is_tensor, to_array, clone
-        self._arguments: list[Any] = []
+        self._arguments: dict[str, Any] = {}
         self._watch: CallWatch | None = None
 
     @contextlib.contextmanager
@@ -52,16 +52,16 @@ class Repeat:
         with watch:
             yield
 
-    def begin(self, _call: str, _layer: Any, args: tuple, kwargs: dict) -> None:
+    def begin(self, call: str, _layer: Any, args: tuple, kwargs: dict) -> None:
         """Keep the arguments as they are: a layer may work in place."""
         given = [t for _, t in flatten((args, kwargs), self._is_tensor, strict=False)]
         copies = map(self._clone, given)
         kept = replace_tensors((args, kwargs), self._is_tensor, copies, strict=False)
-        self._arguments.append(kept)
+        self._arguments[call] = kept
 
     def end(self, call: str, layer: Any, output: Any) -> None:
         """Compare the output of a call."""
-        args, kwargs = self._arguments.pop()
+        args, kwargs = self._arguments.pop(call)
         if self.call or not self._differs(output, call, self._first.values, "layer/"):
             return
         self.call = call

@@ -27,7 +27,7 @@ class AloneRecorder:
         self.alone = Alone()
         self._tensor = tensor
         self._known: dict[bytes, np.ndarray] = {}
-        self._open: list[tuple] = []
+        self._open: dict[str, tuple] = {}
 
     def run(
         self,
@@ -44,6 +44,8 @@ class AloneRecorder:
         with watch, torch.enable_grad():
             output = model(*(tensor.clone() for tensor in self._inputs))
         self.alone.tree = watch.tree
+        for call in self._open:  # it raised, and the model went on
+            del self.alone.inputs[call]
         named = dict(flatten(output, torch.is_tensor, "output"))
         for name, tensor in named.items():
             self._keep(f"output/{name}", tensor)
@@ -80,13 +82,13 @@ class AloneRecorder:
         self.alone.inputs[call] = [position[id(tensor)] for tensor in given]
         rounded = [self._passed(tensor, f"given/{call}[{i}]") for i, tensor in enumerate(own)]
         versions = [tensor._version for tensor in rounded]
-        self._open.append((own, rounded, versions))
+        self._open[call] = (own, rounded, versions)
         by_own = {id(o): r for o, r in zip(own, rounded, strict=True)}
         replacement = (by_own[id(tensor)] for tensor in given)
         return replace_tensors((args, kwargs), torch.is_tensor, replacement, strict=False)
 
     def _end(self, call: str, _module: torch.nn.Module, output: Any) -> Any:
-        own, given, versions = self._open.pop()
+        own, given, versions = self._open.pop(call)
         try:
             named = list(flatten(output, torch.is_tensor, call))
         except OpaqueValueError:

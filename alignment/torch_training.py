@@ -71,12 +71,13 @@ class TorchTrainer:
         # Clipped in place; of no use to anyone else, so it need not be kept.
         record.clipped_norm = norm_of((n, array_of_torch(p.grad)) for n, p in self._with_gradient())
         for name, parameter in self._parameters.items():
-            record.updates[name] = rounded(array_of_torch(parameter) - before[name])
+            if parameter.requires_grad:
+                record.updates[name] = rounded(array_of_torch(parameter) - before[name])
         record.buffers = {n: array_of_torch(b) for n, b in self._model.named_buffers()}
         record.slots = self._slots()
         with torch.no_grad():
-            for name, parameter in self._parameters.items():
-                _set(parameter, after(before[name], record.updates[name]))
+            for name, update in record.updates.items():
+                _set(self._parameters[name], after(before[name], update))
         self._optimizer.zero_grad()
         self._round_state()
         return record

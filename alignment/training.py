@@ -33,6 +33,10 @@ from alignment.transfer import moved, shown_names
 
 Arrays = dict[str, np.ndarray]
 
+TORCH_CLIP_EPSILON = 1e-6
+"""torch divides by the norm plus this when it clips, Paddle by the norm: at small norms that is
+more than OPTIMIZER_BOUND, and twice as much in Adam's second moment."""
+
 
 @dataclass
 class TrainRecord:
@@ -137,6 +141,9 @@ class TrainJudge:
     ) -> list[TensorResult]:
         """The results of one step, in the order in which it is computed."""
         self._step = f"step {record.step}"
+        by_itself = self._optimizer_bound
+        if 0 < record.clipped_norm < record.norm:
+            by_itself += 2 * TORCH_CLIP_EPSILON / record.norm
         if ours.refused:
             return [absent(f"{self._step}: optimizer state", None, ours.refused)]
         return [
@@ -150,17 +157,17 @@ class TrainJudge:
                 "clipped gradient norm",
                 record.clipped_norm,
                 ours.clipped_norm,
-                self._optimizer_bound,
+                by_itself,
                 comparison="by_itself",
             ),
             *self._arrays(
                 "update",
                 record.updates,
                 ours.updates,
-                self._optimizer_bound,
+                by_itself,
                 comparison="by_itself",
             ),
-            *self._slots(record, ours),
+            *self._slots(record, ours, by_itself),
             *self._buffers(record, ours, before),
         ]
 
@@ -210,14 +217,14 @@ class TrainJudge:
                 given = expected.get(name, ours.get(name))
                 yield absent(shown, given, f"{side} has no {what}: frozen, or cut off")
 
-    def _slots(self, record: TrainRecord, ours: PaddleStep) -> Iterator[TensorResult]:
+    def _slots(self, record: TrainRecord, ours: PaddleStep, bound: float) -> Iterator[TensorResult]:
         entries = dict.fromkeys(
             entry for state in (record.slots, ours.slots) for own in state.values() for entry in own
         )
         for entry in entries:
             theirs = {n: own[entry] for n, own in record.slots.items() if entry in own}
             own = {n: slots[entry] for n, slots in ours.slots.items() if entry in slots}
-            yield from self._arrays(entry, theirs, own, self._optimizer_bound, "by_itself")
+            yield from self._arrays(entry, theirs, own, bound, "by_itself")
 
     def _buffers(
         self, record: TrainRecord, ours: PaddleStep, before: TrainState

@@ -64,6 +64,22 @@ class Through(paddle.nn.Layer):
         return self.function(x)
 
 
+class TorchFunction(torch.nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, *values):
+        return self.function(*values)
+
+
+def upsampled(x, align_corners=True):
+    """Paddle's bilinear x2."""
+    return PF.interpolate(x, scale_factor=2, mode="bilinear", align_corners=align_corners)
+
+
 def seeded_torch_net(net=TorchNet, seed: int = 0):
     """A net with no parameter at 0 or 1, made without touching any random state."""
     with torch.random.fork_rng():

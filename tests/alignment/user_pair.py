@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 
-from alignment import Pair
+from alignment import Pair, TrainSetup
 
 print("a user's file may print")
 
@@ -84,6 +84,66 @@ def with_nan(seed):
 
 def strange_name(seed):
     return dataclasses.replace(make_pair(seed), name="<b>&\x1b[1m pair</b>")
+
+
+def training(seed):
+    """With BatchNorm, and two steps of Adam that follow a schedule and clip."""
+
+    def torch_net():
+        import torch
+
+        return torch.nn.Sequential(torch_model(), torch.nn.BatchNorm1d(3))
+
+    def paddle_net():
+        from paddle import nn
+
+        return nn.Sequential(paddle_model(), nn.BatchNorm1D(3))
+
+    def torch_optimizer(model):
+        from torch.optim import AdamW
+
+        return AdamW(model.parameters(), lr=0.1, weight_decay=0.01)
+
+    def torch_schedule(optimizer):
+        from torch.optim.lr_scheduler import StepLR
+
+        return StepLR(optimizer, 1, 0.5)
+
+    def torch_clip(model):
+        from torch.nn.utils import clip_grad_norm_
+
+        clip_grad_norm_(model.parameters(), 0.5)
+
+    def paddle_optimizer(model):
+        import paddle
+
+        rate = paddle.optimizer.lr.StepDecay(0.1, 1, 0.5)
+        clip = paddle.nn.ClipGradByGlobalNorm(0.5)
+        return paddle.optimizer.AdamW(
+            rate, parameters=model.parameters(), weight_decay=0.01, grad_clip=clip
+        )
+
+    return dataclasses.replace(
+        make_pair(seed),
+        torch_model=torch_net,
+        paddle_model=paddle_net,
+        torch_train=TrainSetup(torch_optimizer, torch_schedule, torch_clip),
+        paddle_train=TrainSetup(paddle_optimizer),
+        train_steps=2,
+    )
+
+
+def training_without_decay(seed):
+    def optimizer(model):
+        import paddle
+
+        rate = paddle.optimizer.lr.StepDecay(0.1, 1, 0.5)
+        clip = paddle.nn.ClipGradByGlobalNorm(0.5)
+        return paddle.optimizer.AdamW(
+            rate, parameters=model.parameters(), weight_decay=0.0, grad_clip=clip
+        )
+
+    return dataclasses.replace(training(seed), paddle_train=TrainSetup(optimizer))
 
 
 def not_a_pair(_seed):
