@@ -144,13 +144,7 @@ def _recorded(args: argparse.Namespace, pair: str, steps: Sequence[str]) -> str:
 
 
 def _parse(argv: Sequence[str] | None, default_out: str) -> argparse.Namespace:
-    description, _, epilog = __doc__.partition("\n\n")
-    parser = ArgumentParser(
-        prog="python -m alignment",
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = ArgumentParser.of_docstring(__doc__, "python -m alignment")
     add = parser.add_argument
     add(
         "--pair", default="factseg", help="factseg, or FILE.py:FUNCTION with FUNCTION(seed) -> Pair"

@@ -239,16 +239,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring."""
     from tqdm import tqdm
 
-    description, _, epilog = __doc__.partition("\n\n")
-    parser = ArgumentParser(
-        prog="python -m alignment.calibrate",
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = ArgumentParser.of_docstring(__doc__, "python -m alignment.calibrate")
+    parser.add_argument(
+        "--seeds", type=_seeds, default=range(20), metavar="FIRST-LAST", help="0-19 by default"
     )
-    parser.add_argument("--seeds", type=_seeds, default=range(20), metavar="FIRST-LAST")
     parser.add_argument("--runs", type=int, default=3, help="draws of each seed")
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "output/calibration")
+    parser.add_argument(
+        "--out", type=Path, default=REPOSITORY / "output/calibration", help="folder"
+    )
     args = parser.parse_args(argv)
     if args.runs < 1:
         parser.error(f"--runs {args.runs} is none; use 1 or more")

@@ -7,7 +7,7 @@ PaDiff is from one recorded run.
 
 Examples:
   python -m alignment.faults
-  python -m alignment.faults --only eps align_corners --crop 64
+  python -m alignment.faults --only "eps 1e-3" align_corners
 
 Exit status: 0 all found at the right step, 95 % placed exactly, no false alarm; 1 not; 2 could not
 run
@@ -15,7 +15,6 @@ run
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import sys
@@ -217,16 +216,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring."""
     from tqdm import tqdm
 
-    description, _, epilog = __doc__.partition("\n\n")
-    parser = ArgumentParser(
-        prog="python -m alignment.faults",
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = ArgumentParser.of_docstring(__doc__, "python -m alignment.faults")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these faults alone")
     parser.add_argument("--crop", type=int, default=CROP, help="side of the input")
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "output/faults")
+    parser.add_argument(
+        "--out", type=Path, default=REPOSITORY / "output/faults", help="folder for the table"
+    )
     args = parser.parse_args(argv)
     quieten_frameworks()
     try:

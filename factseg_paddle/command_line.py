@@ -23,6 +23,17 @@ def explain_import_error(error: ImportError) -> str:
 class ArgumentParser(argparse.ArgumentParser):
     """argparse's, with an error of one sentence in the place of the usage, and exit status 2."""
 
+    @classmethod
+    def of_docstring(cls, docstring: str, prog: str | None = None) -> ArgumentParser:
+        """A parser whose help is a docstring: its first line above the options, the rest below."""
+        description, _, epilog = docstring.partition("\n\n")
+        return cls(
+            prog=prog,
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
     def error(self, message: str) -> NoReturn:
         """Print the sentence and leave."""
         self.exit(2, f"{self.prog}: {message}; see --help\n")

@@ -7,7 +7,6 @@ Examples:
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -16,6 +15,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
+
+from factseg_paddle.command_line import ArgumentParser  # noqa: E402 - the path comes first
 
 MEASURED = """
 import json, resource, sys, time
@@ -34,13 +35,12 @@ print(json.dumps({{"passed": report.passed, "seconds": seconds, "peak_gib": peak
 
 def main(argv: list[str] | None = None) -> int:
     """Run the alignment in a process of its own and print what it took; 0 aligned, 1 not."""
-    description, _, epilog = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser.of_docstring(__doc__)
     parser.add_argument("--crop", type=int, default=128, help="side of the two images")
-    parser.add_argument("--train-steps", type=int, default=10)
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "output/bench_alignment")
+    parser.add_argument("--train-steps", type=int, default=10, help="of the step train")
+    parser.add_argument(
+        "--out", type=Path, default=REPOSITORY / "output/bench_alignment", help="for the report"
+    )
     args = parser.parse_args(argv)
     code = MEASURED.format(crop=args.crop, train_steps=args.train_steps, out=str(args.out))
     done = subprocess.run(
