@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -23,11 +25,17 @@ RESNET = "resencoder.resnet"
 Change = Callable[[FactSeg], None]
 
 
+@functools.cache
+def _blank() -> FactSeg:
+    """Made once: drawing initial weights that are then replaced takes longer than a run."""
+    return FactSeg()
+
+
 def in_model(change: Change) -> Plant:
     """A fault in the network."""
 
     def made() -> FactSeg:
-        net = FactSeg()
+        net = copy.deepcopy(_blank())
         change(net)
         return net
 
@@ -38,7 +46,7 @@ def in_weights(change: Callable[[dict[str, Any]], None]) -> Plant:
     """A fault in weights that were carried over by hand; `change` is given Paddle's state dict."""
 
     def made(seed: int) -> FactSeg:
-        net = FactSeg()
+        net = copy.deepcopy(_blank())
         state = net.state_dict()
         for name, tensor in state.items():
             torch_name = name.replace("._mean", ".running_mean")
