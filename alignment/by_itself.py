@@ -6,7 +6,7 @@ times the error of torch float32 on the very same values, or of one float32 roun
 What fails there is looked at in float64 too. A fault is as large in float64; rounding is not: a
 long sum that one side adds up in another order, or a rounding that decides which of two equal
 maxima is chosen, or on which side of zero a ReLU's input lies. Where float64 is SETTLED times
-nearer, the tensor is declared.
+nearer, or within a rounding of float32, the tensor is declared.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class LayerJudge:
         else:
             reference = counterpart(key, self._alone.values)
         in_float32 = self._results[key]
-        allowed = min(FLOAT64_BOUND, in_float32.error / SETTLED)
+        allowed = min(FLOAT64_BOUND, max(in_float32.error / SETTLED, ONE_ROUNDING))
         scale = scale_of(self._alone.of_kind(kind).values())
         dtype = str(array.dtype)
         result = compare(key, reference, array, allowed=allowed, dtype=dtype, scale=scale)
@@ -259,7 +259,7 @@ class LayerJudge:
             return ""
         call = self._call_of(kind, name)
         if kind == "given":
-            return f"{self._before(f'given/{name}')} -> {call}"
+            return f"{self._alone.last_source(f'given/{name}', self._layers)} -> {call}"
         if kind == "gave_gradient":
             return f"{call} -> {self._behind(call, reference, array)}"
         wrong = self._wrong_weights.get(layer_of(call))
@@ -273,12 +273,6 @@ class LayerJudge:
             for call in self._layers
             if counterpart(name, dict.fromkeys(self._alone.outputs[call], True))
         )
-
-    def _before(self, key: str) -> str:
-        """The last of the layers that a value was made of, or the model's input."""
-        sources = self._alone.sources(key, self._layers)
-        order = {call: position for position, call in enumerate(self._layers)}
-        return max(sources, key=lambda source: order.get(source, -1), default="inputs[0]")
 
     def _behind(self, call: str, reference: np.ndarray | None, array: np.ndarray | None) -> str:
         """The first of the layers that an output goes to, or the one whose gradient is missing."""

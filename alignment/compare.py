@@ -25,8 +25,9 @@ FLOAT64_BOUND = 1e-5
 FLOAT32_RATIO = 8.0
 """How many times the error of torch float32 is allowed to Paddle float32."""
 
-BY_ITSELF_RATIO = 16.0
-"""How many times the error of torch float32 on a layer by itself is allowed to Paddle's layer."""
+BY_ITSELF_RATIO = 4.0
+"""How many times the error of torch float32 on a layer by itself is allowed to Paddle's layer
+before float64 is asked; `alignment/calibration` holds what right layers need."""
 
 ONE_ROUNDING = 2.0**-24
 """No smaller error of torch float32 on a layer by itself is believed."""

@@ -93,6 +93,12 @@ class Alone:
                 found[origin] = None
         return list(found)
 
+    def last_source(self, key: str, layers: Sequence[str]) -> str:
+        """The last of `layers`, in their order, that a value was made of, or the model's input."""
+        order = {call: position for position, call in enumerate(layers)}
+        sources = self.sources(key, layers)
+        return max(sources, key=lambda source: order.get(source, -1), default="inputs[0]")
+
 
 @dataclass
 class Fed:

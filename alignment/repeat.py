@@ -86,8 +86,8 @@ class Repeat:
         )
         if self.call == "output" or self.by_itself:
             return ("forward:output" if self.call == "output" else self.call), reason
-        sources = alone.sources(f"given/{self.call}[0]", alone.tree.finest(alone.outputs))
-        return f"{sources[-1] if sources else 'inputs[0]'} -> {self.call}", reason
+        layers = alone.tree.finest(alone.outputs)
+        return f"{alone.last_source(f'given/{self.call}[0]', layers)} -> {self.call}", reason
 
     def _differs(self, output: Any, call: str, first: dict[str, np.ndarray], kind: str) -> bool:
         for name, tensor in self._tensors(output, call):

@@ -12,6 +12,7 @@ import torch
 from alignment.guided import Alone
 from alignment.structure import OpaqueValueError, flatten, replace_tensors
 from alignment.torch_guided import is_float, watch_torch
+from alignment.torch_origins import Origins
 from alignment.tracing import distinct
 from alignment.weights import array_of_torch
 
@@ -28,6 +29,7 @@ class AloneRecorder:
         self._tensor = tensor
         self._known: dict[bytes, np.ndarray] = {}
         self._open: dict[str, tuple] = {}
+        self._origins = Origins()
 
     def run(
         self,
@@ -37,11 +39,12 @@ class AloneRecorder:
     ) -> Alone:
         """Run the model; go back where output gradients are given."""
         self._inputs = [self._tensor(array) for array in inputs]
-        for tensor in self._inputs:
+        for index, tensor in enumerate(self._inputs):
             tensor.requires_grad_(tensor.is_floating_point())
+            self._origins.set(tensor, f"inputs[{index}]")
         self._anchor = torch.zeros(1, dtype=torch.float32, requires_grad=True)
         watch = watch_torch(model, {}, self._begin, self._end)
-        with watch, torch.enable_grad():
+        with watch, torch.enable_grad(), self._origins:
             output = model(*(tensor.clone() for tensor in self._inputs))
         self.alone.tree = watch.tree
         for call in self._open:  # it raised, and the model went on
@@ -49,7 +52,7 @@ class AloneRecorder:
         named = dict(flatten(output, torch.is_tensor, "output"))
         for name, tensor in named.items():
             self._keep(f"output/{name}", tensor)
-            self.alone.origins[f"output/{name}"] = self._origins(tensor)
+            self.alone.origins[f"output/{name}"] = self._origins.of(tensor)
         if output_gradients:
             self._go_back(model, named, output_gradients)
         return self.alone
@@ -110,28 +113,14 @@ class AloneRecorder:
 
     def _passed(self, tensor: torch.Tensor, key: str) -> torch.Tensor:
         """The tensor as it goes on: recorded and rounded, and its gradient likewise."""
-        self.alone.origins[key] = self._origins(tensor)
+        self.alone.origins[key] = self._origins.of(tensor)
         array = self._keep(key, tensor)
-        if not is_float(tensor):
-            return tensor
-        return _Passed.apply(tensor, self._anchor, self, key, array)
-
-    def _origins(self, tensor: torch.Tensor) -> list[str]:
-        """The nearest values before this one, by way of autograd's graph."""
-        found: dict[str, None] = {}
-        inputs = {id(leaf): f"inputs[{index}]" for index, leaf in enumerate(self._inputs)}
-        seen, waiting = set(), [tensor.grad_fn]
-        while waiting:
-            node = waiting.pop()
-            if node is None or node in seen:
-                continue
-            seen.add(node)
-            key = getattr(node, "key", None) or inputs.get(id(getattr(node, "variable", None)))
-            if key:
-                found[key] = None
-            else:
-                waiting += [function for function, _ in node.next_functions]
-        return list(found)
+        if is_float(tensor):
+            passed = _Passed.apply(tensor, self._anchor, self, key, array)
+        else:
+            passed = tensor.clone()
+        self._origins.set(passed, key)
+        return passed
 
     def _keep(self, key: str, value: torch.Tensor | np.ndarray) -> np.ndarray:
         array = self._array(value)

@@ -43,6 +43,12 @@ def values(
         lambda: theirs.color_to_index(theirs.index_to_color(known)),
         lambda: palettes.color_to_index(palettes.index_to_color(known)),
     )
+    every = np.arange(16, dtype=np.uint8).reshape(4, 4)  # a scene has but some of the classes
+    yield (
+        "every colour to index",
+        lambda: theirs.color_to_index(theirs.index_to_color(every)),
+        lambda: palettes.color_to_index(palettes.index_to_color(every)),
+    )
     yield from _of_both("horizontal flip", "horizontal_flip", image, labels)
     yield from _of_both("vertical flip", "vertical_flip", image, labels)
     for k in range(4):

@@ -182,7 +182,7 @@ STRUCTURE = [
         "a dropout between two layers that evaluation mode does not reach",
         "forward",
         "bi_decoder.blocks.3.2.3 -> bi_cls",
-        in_model(wrap("bi_decoder", lambda right, x: F.dropout(right(x), 0.1, training=True))),
+        in_model(partial(network.forward, of_decoded=lambda x: F.dropout(x, 0.1, training=True))),
     ),
 ]
 
@@ -251,10 +251,10 @@ LOSS = [
     Fault(
         "ignore index",
         "loss",
-        "ignored pixels count as background",
+        "the background is ignored as well, as reduce_zero_label does",
         "loss",
         "loss:loss",
-        in_loss(loss.ignored_as_background),
+        in_loss(loss.background_ignored),
     ),
     Fault(
         "reduction",
@@ -328,8 +328,8 @@ BACKWARD = [
         "backward",
         "a bias is frozen",
         "backward",
-        f"grad:{RESNET}.layer3.2.bn2.bias",
-        in_model(network.freeze(f"{RESNET}.layer3.2.bn2.bias")),
+        "grad:fgfpn.fpn_inner2.bias",
+        in_model(network.freeze("fgfpn.fpn_inner2.bias")),
     ),
     Fault(
         "doubled parameter gradient",
@@ -478,7 +478,7 @@ DATA = [
         "data",
         "two classes have each other's index",
         "preprocess",
-        "preprocess:colour to index",
+        "preprocess:every colour to index",
         in_checks("preprocess", palettes, "color_to_index", data.swapped_classes),
     ),
     Fault(

@@ -67,11 +67,9 @@ def easiest(f: paddle.Tensor, b: paddle.Tensor, labels: paddle.Tensor) -> paddle
     return mined(losses(_probabilities(f, b), labels), largest=False)
 
 
-def ignored_as_background(
-    f: paddle.Tensor, b: paddle.Tensor, labels: paddle.Tensor
-) -> paddle.Tensor:
-    """The loss with ignored pixels labelled background."""
-    return JointLoss()(f, b, paddle.where(labels == 255, paddle.zeros_like(labels), labels))
+def background_ignored(f: paddle.Tensor, b: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
+    """The loss with background pixels ignored like the others."""
+    return JointLoss()(f, b, paddle.where(labels == 0, paddle.full_like(labels, 255), labels))
 
 
 def summed(f: paddle.Tensor, b: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:

@@ -117,6 +117,7 @@ def forward(
     net: FactSeg,
     *,
     of_features: Callable[[tuple], tuple] = lambda features: features,
+    of_decoded: Callable[[paddle.Tensor], paddle.Tensor] = lambda decoded: decoded,
     of_binary: Callable[[paddle.Tensor], paddle.Tensor] = lambda logits: logits,
     binary_first: bool = False,
     **options: Any,
@@ -127,7 +128,7 @@ def forward(
         features = net.resencoder(x)
 
         def binary() -> paddle.Tensor:
-            return net.bi_cls(net.bi_decoder(net.bifpn(of_features(features))))
+            return net.bi_cls(of_decoded(net.bi_decoder(net.bifpn(of_features(features)))))
 
         first = binary() if binary_first else None
         class_logits = net.fg_cls(net.fg_decoder(net.fgfpn(features)))

@@ -44,13 +44,11 @@ def _optimizer(
 ) -> paddle.optimizer.Optimizer:
     """The recipe's optimizer with something changed."""
     rate = _Rate(late, every)
-    named = list(net.named_parameters())
-    groups = [
-        {"params": [p for n, p in named if decayed(n)], "weight_decay": weight_decay},
-        {"params": [p for n, p in named if not decayed(n)], "weight_decay": 0.0},
-    ]
-    parameters = groups if groups[1]["params"] else net.parameters()
-    return kind(rate, momentum, parameters=parameters, weight_decay=weight_decay, grad_clip=clip)
+    for name, parameter in net.named_parameters():
+        if not decayed(name):  # not a group of its own: Paddle clips each group by itself
+            parameter.regularizer = paddle.regularizer.L2Decay(0.0)
+    options = {"parameters": net.parameters(), "weight_decay": weight_decay, "grad_clip": clip}
+    return kind(rate, momentum, **options)
 
 
 class _Rate(paddle.optimizer.lr.PolynomialDecay):
