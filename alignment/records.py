@@ -42,6 +42,8 @@ class Reference:
         activations: layers and outputs of torch's float32 run, at which Paddle's float32 gradients
             are computed.
         rounding: error of torch float32 against `trace`, by the trace's names.
+        sensitivity: by how much layers, outputs and loss of the trace change when all that passes
+            between layers is rounded to float32.
         float32_dtypes: dtype of each value in torch's float32 run.
         jumps: see `TorchSide.gradient_jumps`.
         alone: the layers by themselves; without values where that could not be run.
@@ -66,6 +68,7 @@ class Reference:
     dtype: str = "float64"
     activations: dict[str, np.ndarray] = field(default_factory=dict)
     rounding: dict[str, float] = field(default_factory=dict)
+    sensitivity: dict[str, float] = field(default_factory=dict)
     float32_dtypes: dict[str, str] = field(default_factory=dict)
     jumps: dict[str, np.ndarray] = field(default_factory=dict)
     alone: Alone = field(default_factory=Alone)
@@ -112,6 +115,7 @@ def save_reference(reference: Reference, folder: Path) -> None:
         "unread": reference.trace.unread,
         "dtype": reference.dtype,
         "rounding": reference.rounding,
+        "sensitivity": reference.sensitivity,
         "float32_dtypes": reference.float32_dtypes,
         "checks": list(reference.checks),
         "alone": {
@@ -183,6 +187,7 @@ def load_reference(folder: Path) -> Reference:
             dtype=header["dtype"],
             activations=groups.get("activations", {}),
             rounding=header["rounding"],
+            sensitivity=header["sensitivity"],
             float32_dtypes=header["float32_dtypes"],
             jumps=groups.get("jumps", {}),
             alone=_alone(groups.get("alone", {}), header["alone"]),

@@ -13,6 +13,7 @@ from alignment.compare import (
     FLOAT32_FLOOR,
     FLOAT32_RATIO,
     FLOAT64_BOUND,
+    SENSITIVITY,
     TensorResult,
     absent,
     compare,
@@ -193,13 +194,14 @@ class RunJudge:
         keys = (key,) if isinstance(key, str) else key
         expected = self._dtype_of(kind, keys, theirs, dtype)
         own = max(self.reference.rounding.get(f"{kind}/{key}", 0.0) for key in keys)
+        sensitivity = max(self.reference.sensitivity.get(f"{kind}/{key}", 0.0) for key in keys)
         if dtype == "float32" and math.isinf(own):
             return declared(shown or keys[0], ours, "not finite in torch float32 either")
         return compare(
             shown or keys[0],
             theirs,
             ours,
-            allowed=self._allowed(kind, own, expected),
+            allowed=self._allowed(kind, own, sensitivity, expected),
             dtype=expected,
             scale=self.scales[kind],
             jumps=self.reference.jumps.get(keys[0]) if kind == "output_gradient" else None,
@@ -212,9 +214,9 @@ class RunJudge:
             return str(theirs.dtype)
         return self.reference.float32_dtypes.get(f"{kind}/{keys[0]}", "float32")
 
-    def _allowed(self, kind: str, own: float, dtype: str) -> float:
+    def _allowed(self, kind: str, own: float, sensitivity: float, dtype: str) -> float:
         if dtype == "float64":
-            return FLOAT64_BOUND
+            return max(FLOAT64_BOUND, SENSITIVITY * sensitivity)
         if not dtype.startswith(("float", "bfloat", "complex")):
             return 0.0  # integers and booleans are equal or not
         if self.reference.dtype == "float32":

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from alignment.compare import relative_error
 from alignment.pair import AlignmentError, TrainSetup
 from alignment.torch_optimizer import ENTRIES
 from alignment.training import TrainRecord, after, norm_of, rounded
@@ -56,7 +57,8 @@ class TorchTrainer:
     def _recorded(self, step: int) -> TrainRecord:
         record = TrainRecord(step, rate=float(self._optimizer.param_groups[0]["lr"]))
         before = {n: rounded(array_of_torch(p)) for n, p in self._parameters.items()}
-        self._optimizer.zero_grad()
+        old = {n: array_of_torch(b) for n, b in self._model.named_buffers()}
+        moved = self._moved(old)
         with _VarianceWatch(self._model) as variances:
             loss = self._loss(self._model)
         record.biased, record.samples = variances.biased(), variances.samples
@@ -64,6 +66,8 @@ class TorchTrainer:
         loss.backward()
         record.gradients = self._gradients()
         record.norm = norm_of(record.gradients.items())
+        record.sensitivity = _sensitivity(self._observed(loss, old), moved)
+        del moved
         with torch.no_grad():
             for name, gradient in record.gradients.items():
                 _set(self._parameters[name].grad, gradient)
@@ -81,6 +85,32 @@ class TorchTrainer:
         self._optimizer.zero_grad()
         self._round_state()
         return record
+
+    def _moved(self, buffers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What the step would observe if all that passes between layers were rounded to float32."""
+        self._optimizer.zero_grad()
+        hooks = [m.register_forward_hook(_round_output) for m in self._model.modules()]
+        try:
+            loss = self._loss(self._model)
+            loss.backward()
+        finally:
+            for hook in hooks:
+                hook.remove()
+        observed = self._observed(loss, buffers)
+        with torch.no_grad():
+            for name, buffer in self._model.named_buffers():
+                _set(buffer, buffers[name])
+        self._optimizer.zero_grad()
+        return observed
+
+    def _observed(self, loss: torch.Tensor, old: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Loss, gradients and what was added to buffers, by the keys of a record's sensitivity."""
+        observed = {"loss": array_of_torch(loss)}
+        observed |= {f"gradient/{name}": array for name, array in self._gradients().items()}
+        for name, buffer in self._model.named_buffers():
+            if buffer.is_floating_point():
+                observed[f"buffer/{name}"] = array_of_torch(buffer) - old[name]
+        return observed
 
     def _take_step(self) -> None:
         if self._clip:
@@ -119,6 +149,24 @@ class TorchTrainer:
             for tensor in tensors:
                 if tensor.is_floating_point():
                     tensor.copy_(tensor.float())
+
+
+def _round_output(_module: torch.nn.Module, _inputs: tuple, output: Any) -> Any:
+    if not (torch.is_tensor(output) and output.is_floating_point()):
+        return None
+    return output + (output.float().to(output.dtype) - output).detach()
+
+
+def _sensitivity(
+    exact: Mapping[str, np.ndarray], moved: Mapping[str, np.ndarray]
+) -> dict[str, float]:
+    found = {key: relative_error(array, moved[key]) for key, array in exact.items() if key in moved}
+    exact_norm, moved_norm = (
+        norm_of((key, array) for key, array in observed.items() if key.startswith("gradient/"))
+        for observed in (exact, moved)
+    )
+    found["gradient norm"] = abs(moved_norm - exact_norm) / exact_norm if exact_norm else 0.0
+    return found
 
 
 class _VarianceWatch:

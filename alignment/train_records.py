@@ -12,7 +12,7 @@ from alignment.pair import AlignmentError
 from alignment.training import TrainRecord
 from factseg_paddle.io import atomic_write, sha256_of_file
 
-_NUMBERS = ("step", "rate", "loss", "norm", "clipped_norm", "samples")
+_NUMBERS = ("step", "rate", "loss", "norm", "clipped_norm", "samples", "sensitivity")
 _ARRAYS = ("gradients", "updates", "buffers", "biased")
 
 

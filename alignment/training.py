@@ -4,7 +4,7 @@ Training on small batches is chaotic: a free run parts from itself after a round
 step Paddle receives torch's parameters, buffers and optimizer state, and every step is judged by
 itself, in float64 and in training mode:
 
-- loss, gradients and buffers end to end, within FLOAT64_BOUND;
+- loss, gradients and buffers end to end, within FLOAT64_BOUND, or what SENSITIVITY allows;
 - clipping and optimizer by themselves: Paddle's clip torch's gradients and its optimizer applies
   them. What a step adds to a parameter is compared, not the parameter, which hardly moves.
 
@@ -23,6 +23,7 @@ from alignment.compare import (
     FLOAT32_AGAINST_FLOAT32,
     FLOAT64_BOUND,
     OPTIMIZER_BOUND,
+    SENSITIVITY,
     TensorResult,
     absent,
     compare,
@@ -55,6 +56,8 @@ class TrainRecord:
             n / (n - 1); float64.
         samples: n of each running variance.
         slots: {parameter: {"velocity", "moment1", …: values after the step}}.
+        sensitivity: by how much `loss`, `gradient norm`, `gradient/NAME` and what is added to
+            `buffer/NAME` change when all that passes between layers is rounded to float32.
     """
 
     step: int
@@ -68,6 +71,7 @@ class TrainRecord:
     biased: Arrays = field(default_factory=dict)
     samples: dict[str, int] = field(default_factory=dict)
     slots: dict[str, Arrays] = field(default_factory=dict)
+    sensitivity: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -133,14 +137,13 @@ class TrainJudge:
     def __init__(self, weight_map: WeightMap, dtype: str, *, decides: bool) -> None:
         self._map, self._dtype, self._decides = weight_map, dtype, decides
         self._names = shown_names(weight_map)
-        self._bound = FLOAT64_BOUND
         self._optimizer_bound = OPTIMIZER_BOUND if dtype == "float64" else FLOAT32_AGAINST_FLOAT32
 
     def judge(
         self, record: TrainRecord, ours: PaddleStep, before: TrainState
     ) -> list[TensorResult]:
         """The results of one step, in the order in which it is computed."""
-        self._step = f"step {record.step}"
+        self._step, self._sensitivity = f"step {record.step}", record.sensitivity
         by_itself = self._optimizer_bound
         if 0 < record.clipped_norm < record.norm:
             by_itself += 2 * TORCH_CLIP_EPSILON / record.norm
@@ -150,9 +153,9 @@ class TrainJudge:
             self._number(
                 "learning rate", record.rate, ours.rate, self._optimizer_bound, "by_itself"
             ),
-            self._number("loss", record.loss, ours.loss, self._bound),
-            *self._arrays("gradient", record.gradients, ours.gradients, self._bound),
-            self._number("gradient norm", record.norm, ours.norm, self._bound),
+            self._number("loss", record.loss, ours.loss, self._bound("loss")),
+            *self._arrays("gradient", record.gradients, ours.gradients),
+            self._number("gradient norm", record.norm, ours.norm, self._bound("gradient norm")),
             self._number(
                 "clipped gradient norm",
                 record.clipped_norm,
@@ -170,6 +173,11 @@ class TrainJudge:
             *self._slots(record, ours, by_itself),
             *self._buffers(record, ours, before),
         ]
+
+    def _bound(self, *keys: str) -> float:
+        """What is allowed end to end to a value that is made of torch's `keys`."""
+        sensitivity = max(self._sensitivity.get(key, 0.0) for key in keys)
+        return max(FLOAT64_BOUND, SENSITIVITY * sensitivity)
 
     def _number(
         self,
@@ -194,7 +202,7 @@ class TrainJudge:
         what: str,
         theirs: Mapping[str, np.ndarray],
         ours: Mapping[str, np.ndarray],
-        bound: float,
+        bound: float | None = None,
         comparison: str = "end_to_end",
     ) -> Iterator[TensorResult]:
         expected = moved(self._map, theirs).arrays
@@ -207,7 +215,7 @@ class TrainJudge:
                     shown,
                     expected[name].astype(self._dtype),
                     ours[name].astype(self._dtype),
-                    allowed=bound,
+                    allowed=bound or self._bound(*(f"{what}/{n}" for n in source.torch_names)),
                     scale=scale,
                     comparison=comparison,
                     decides=self._decides or comparison == "by_itself",
@@ -240,31 +248,26 @@ class TrainJudge:
             if expected.dtype.kind != "f":
                 yield compare(shown, expected, own, allowed=0.0)
                 continue
-            result = self._change(shown, expected, own, old)
-            if result.status != "passed" and name in biased.arrays:
-                result = self._without_correction(result, biased.arrays[name], own, old)
-                if not result.failed:
+            bound = self._bound(*(f"buffer/{n}" for n in source.torch_names))
+            result = self._change(shown, expected, own, old, bound)
+            if name in biased.arrays:
+                corrected = self._change(shown, biased.arrays[name], own, old, bound)
+                if not corrected.failed and (corrected.error or 0.0) < (result.error or 0.0):
                     n = record.samples[source.torch_names[0]]
                     reason = (
                         "Paddle's running variance is biased: it is right once torch's factor "
-                        f"n / (n - 1) is left out, n = {n} (error {result.error:.1e})"
+                        f"n / (n - 1) is left out, n = {n} (error {corrected.error:.1e})"
                     )
-                    result = replace(result, status="declared", reason=reason)
+                    result = replace(corrected, status="declared", reason=reason)
             yield result
 
-    def _without_correction(
-        self, result: TensorResult, biased: np.ndarray, own: np.ndarray, old: np.ndarray
-    ) -> TensorResult:
-        corrected = self._change(result.name, biased, own, old)
-        return result if corrected.failed else corrected
-
     def _change(
-        self, shown: str, expected: np.ndarray, own: np.ndarray, old: np.ndarray
+        self, shown: str, expected: np.ndarray, own: np.ndarray, old: np.ndarray, bound: float
     ) -> TensorResult:
         """Compare what the step added to a buffer: a tenth of what the batch says."""
         if own.shape != expected.shape:
-            return compare(shown, expected, own, allowed=self._bound, dtype=self._dtype)
+            return compare(shown, expected, own, allowed=bound, dtype=self._dtype)
         old = old.astype(np.float64)
         change = (own - old).astype(self._dtype)
         expected = (expected - old).astype(self._dtype)
-        return compare(shown, expected, change, allowed=self._bound, decides=self._decides)
+        return compare(shown, expected, change, allowed=bound, decides=self._decides)
