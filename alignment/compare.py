@@ -24,9 +24,9 @@ FLOAT64_BOUND = 1e-5
 
 SENSITIVITY = 32.0
 """End to end in float64 may be, where that is more than FLOAT64_BOUND, so many times what the
-reference itself changes by when everything that passes between its layers is rounded to float32:
-Paddle's upsampling is off by 1e-6, about so many roundings, and BatchNorm over a few values
-amplifies both alike."""
+reference itself changes by when it is disturbed by what Paddle can't avoid (`torch_disturbed`):
+Paddle's upsampling is off by 1e-6, about so many roundings. BatchNorm over a few values amplifies
+both alike."""
 
 FLOAT32_RATIO = 8.0
 """How many times the error of torch float32 is allowed to Paddle float32."""

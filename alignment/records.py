@@ -42,8 +42,8 @@ class Reference:
         activations: layers and outputs of torch's float32 run, at which Paddle's float32 gradients
             are computed.
         rounding: error of torch float32 against `trace`, by the trace's names.
-        sensitivity: by how much layers, outputs and loss of the trace change when all that passes
-            between layers is rounded to float32.
+        sensitivity: by how much layers, outputs and loss of the trace change when torch is
+            disturbed, see `alignment.torch_disturbed`; in training mode.
         float32_dtypes: dtype of each value in torch's float32 run.
         jumps: see `TorchSide.gradient_jumps`.
         alone: the layers by themselves; without values where that could not be run.

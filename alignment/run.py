@@ -265,8 +265,9 @@ def _look_closer(
         reference.alone = side.alone(reference.dtype, gradients)
     except AlignmentError as error:
         reference.notes.append(f"layers are not judged by themselves, since {error}")
-    if reference.dtype == "float64":
-        reference.sensitivity = _sensitivity(reference)
+    if reference.dtype == "float64" and reference.mode == "train":
+        tell("torch float64, disturbed")
+        reference.sensitivity = side.sensitivity(reference.trace)
     reference.random = repeat.found("torch", reference.alone)
 
 
@@ -285,25 +286,6 @@ def _rounding(reference: Reference, trace: Trace) -> dict[str, float]:
         # torch's own sum may be exact by luck where large terms cancel.
         errors["loss/loss"] = max(errors["loss/loss"], 2.0**-24 * terms / loss)
     return errors
-
-
-def _sensitivity(reference: Reference) -> dict[str, float]:
-    """How far the run with rounding between the layers is from the exact one."""
-    exact, moved = reference.trace, reference.alone.values
-    found = {}
-    for kind, key in (("layer", "gave"), ("output", "output")):
-        for name, array in exact.of_kind(kind).items():
-            if f"{key}/{name}" in moved and array.dtype.kind == "f":
-                found[f"{kind}/{name}"] = relative_error(array, moved[f"{key}/{name}"])
-    change = sum(
-        float(np.sum(np.abs(gradient * (moved[f"output/{name}"] - exact.values[f"output/{name}"]))))
-        for name, gradient in exact.of_kind("output_gradient").items()
-        if f"output/{name}" in moved
-    )
-    loss = largest_value(exact.values.get("loss/loss", 0.0))
-    if loss and np.isfinite(change):
-        found["loss/loss"] = change / loss
-    return found
 
 
 def _phases(progress: Progress | None) -> Progress:

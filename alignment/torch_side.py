@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import torch
 
+from alignment.compare import relative_error
 from alignment.guided import Alone
 from alignment.pair import AlignmentError, Pair
 from alignment.repeat import Repeat
 from alignment.structure import flatten, replace_tensors
 from alignment.tensor_map import TensorSpec
 from alignment.torch_alone import AloneRecorder
+from alignment.torch_disturbed import disturbed
 from alignment.torch_guided import TorchGuided, watch_torch
 from alignment.torch_training import TorchTrainer, moved_by_one_rounding
 from alignment.tracing import LayerRecorder, Trace
@@ -65,13 +68,21 @@ class TorchSide:
         with _named_errors("torch, given the inputs,"):
             return {n: array_of_torch(self._tensor(a)) for n, a in self.pair.named_arrays().items()}
 
-    def run(self, dtype: str, *, backward: bool, mode: str | None = None) -> Trace:
+    def run(
+        self,
+        dtype: str,
+        *,
+        backward: bool,
+        mode: str | None = None,
+        around: Callable[[torch.nn.Module], AbstractContextManager] = contextlib.nullcontext,
+    ) -> Trace:
         """Run forward, and where the pair has a loss and `backward` is set, back.
 
         Args:
             dtype: "float32" or "float64".
             backward: whether to compute gradients.
             mode: "eval" or "train"; the pair's where None.
+            around: gives what is active while the model runs.
 
         Raises:
             AlignmentError: the model or the loss raised.
@@ -84,7 +95,7 @@ class TorchSide:
             trace = Trace()
             watch = watch_torch(model, {}, on_end=_recorder(trace))
             trace.tree = watch.tree
-            with torch.set_grad_enabled(backward), watch:
+            with torch.set_grad_enabled(backward), around(model), watch:
                 # Clones: a model may overwrite what it is given, and a leaf must not be.
                 output = model(*(tensor.clone() for tensor in inputs))
             outputs = dict(flatten(output, torch.is_tensor, "output"))
@@ -147,6 +158,20 @@ class TorchSide:
                 guided = TorchGuided(alone, device=self.device, backward=bool(output_gradients))
                 guided.run(self._copy_of_model("float32"), self.pair.inputs, {})
         return alone
+
+    def sensitivity(self, exact: Trace) -> dict[str, float]:
+        """By how much a run changes with the differences that Paddle can't avoid.
+
+        Args:
+            exact: the run in float64.
+
+        Returns:
+            The relative change of each layer's output, of the outputs and of the loss.
+        """
+        moved = self.run("float64", backward=False, around=disturbed)
+        return {
+            key: relative_error(exact.values[key], array) for key, array in moved.values.items()
+        }
 
     def repeat(self, first: Trace, mode: str | None = None) -> Repeat:
         """Run forward in float32 once more, from another random state; see `Repeat`."""

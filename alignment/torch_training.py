@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from alignment.compare import relative_error
 from alignment.pair import AlignmentError, TrainSetup
+from alignment.torch_disturbed import disturbed
 from alignment.torch_optimizer import ENTRIES
 from alignment.training import TrainRecord, after, norm_of, rounded
 from alignment.weights import array_of_torch
@@ -87,15 +88,11 @@ class TorchTrainer:
         return record
 
     def _moved(self, buffers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """What the step would observe if all that passes between layers were rounded to float32."""
+        """What the step would observe with the differences that Paddle can't avoid."""
         self._optimizer.zero_grad()
-        hooks = [m.register_forward_hook(_round_output) for m in self._model.modules()]
-        try:
+        with disturbed(self._model):
             loss = self._loss(self._model)
-            loss.backward()
-        finally:
-            for hook in hooks:
-                hook.remove()
+        loss.backward()
         observed = self._observed(loss, buffers)
         with torch.no_grad():
             for name, buffer in self._model.named_buffers():
@@ -149,12 +146,6 @@ class TorchTrainer:
             for tensor in tensors:
                 if tensor.is_floating_point():
                     tensor.copy_(tensor.float())
-
-
-def _round_output(_module: torch.nn.Module, _inputs: tuple, output: Any) -> Any:
-    if not (torch.is_tensor(output) and output.is_floating_point()):
-        return None
-    return output + (output.float().to(output.dtype) - output).detach()
 
 
 def _sensitivity(

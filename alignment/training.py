@@ -57,7 +57,7 @@ class TrainRecord:
         samples: n of each running variance.
         slots: {parameter: {"velocity", "moment1", …: values after the step}}.
         sensitivity: by how much `loss`, `gradient norm`, `gradient/NAME` and what is added to
-            `buffer/NAME` change when all that passes between layers is rounded to float32.
+            `buffer/NAME` change when torch is disturbed, see `alignment.torch_disturbed`.
     """
 
     step: int
