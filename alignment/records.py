@@ -175,7 +175,7 @@ def load_reference(folder: Path) -> Reference:
         reference = Reference(
             pair=header["pair"],
             mode=header["mode"],
-            specs=tuple(_spec(values) for values in header["specs"]),
+            specs=tuple(TensorSpec.from_record(values) for values in header["specs"]),
             weights=groups.get("weights", {}),
             received=groups.get("received", {}),
             trace=Trace(
@@ -279,10 +279,3 @@ def _add_training(reference: Reference, folder: Path, header: dict) -> None:
 
 def _alone(values: dict[str, np.ndarray], header: dict) -> Alone:
     return Alone(values, **header | {"tree": CallTree(**header["tree"])})
-
-
-def _spec(values: dict) -> TensorSpec:
-    rows = values["rows"]
-    return TensorSpec(
-        **values | {"torch_shape": tuple(values["torch_shape"]), "rows": rows and tuple(rows)}
-    )
