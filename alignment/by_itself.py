@@ -3,10 +3,10 @@
 Values come from a guided run (see `alignment.guided`), in float32. Allowed is BY_ITSELF_RATIO
 times the error of torch float32 on the very same values, or of one float32 rounding.
 
-What fails there is looked at in float64 too. A fault is as large in float64; rounding is not: a
-long sum that one side adds up in another order, or a rounding that decides which of two equal
-maxima is chosen, or on which side of zero a ReLU's input lies. Where float64 is SETTLED times
-nearer, or within a rounding of float32, the tensor is declared.
+What fails there, unless it is large everywhere, is looked at in float64 too. A fault is as large in
+float64; rounding is not: a long sum that one side adds up in another order, or a rounding that
+decides which of two equal maxima is chosen, or on which side of zero a ReLU's input lies. Where
+float64 is SETTLED times nearer, or within a rounding of float32, the tensor is declared.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from alignment.compare import (
     absent,
     compare,
     declared,
+    distance,
+    largest_value,
     scale_of,
 )
 from alignment.records import Reference
@@ -36,6 +38,9 @@ from alignment.transfer import moved, shown_names
 
 SETTLED = 10.0
 """How many times nearer float64 must be for a difference in float32 to count as rounding."""
+
+FLOAT32_ALONE = 4.0
+"""How many times what is allowed passes as declared where float64 can't be asked."""
 
 DENSE_ROUNDING = 1e-5
 """Largest error (160 roundings) that is believed to be rounding where it is everywhere: half
@@ -94,8 +99,14 @@ class LayerJudge:
         if result is not None and (earlier is None or not earlier.failed):
             self._results[key] = result
 
-    def finish(self, *, backward: bool) -> bool:
-        """End the float32 run; tell whether float64 is asked about anything."""
+    def finish(self, unlike: Iterable[str], *, backward: bool) -> bool:
+        """End the float32 run; tell whether float64 is asked about anything.
+
+        Args:
+            unlike: torch's calls that the run did not stop at after all.
+            backward: whether it went back.
+        """
+        self._layers = [call for call in self._layers if call not in set(unlike)]
         if backward:
             for call in self._layers:
                 for key in self._keys(call, "gave_gradient"):
@@ -130,6 +141,14 @@ class LayerJudge:
             reason = f"rounding of float32: float64 agrees to {result.error:.1e}"
             self._results[key] = replace(in_float32, status="declared", reason=reason)
 
+    def without_float64(self) -> None:
+        """Declare, where float64 can't be asked, what may be rounding by its size."""
+        for key in self._doubtful:
+            result = self._results[key]
+            if result.error <= FLOAT32_ALONE * result.allowed:
+                reason = "small enough to be rounding; Paddle can't run in float64, which decides"
+                self._results[key] = replace(result, status="declared", reason=reason)
+
     def forward(self) -> list[TensorResult]:
         """The results of the step forward, in torch's order of calls."""
         keys = [key for call in self._layers for key in self._keys(call, "given", "gave")]
@@ -152,14 +171,24 @@ class LayerJudge:
     def _judged(
         self, key: str, reference: np.ndarray | None, array: np.ndarray | None, rounding: float
     ) -> TensorResult | None:
+        result = self._without_place(key, reference, array, rounding)
+        if result is None or not result.failed:
+            return result
+        kind, _, name = key.partition("/")
+        return replace(result, place=self._place(kind, name, reference, array))
+
+    def _without_place(
+        self, key: str, reference: np.ndarray | None, array: np.ndarray | None, rounding: float
+    ) -> TensorResult | None:
         kind, _, name = key.partition("/")
         shown = _SHOWN[kind].format(name)
-        place = self._place(kind, name, reference, array)
         if array is None or reference is None:
-            return self._one_sided(kind, shown, reference, array, place)
-        if math.isinf(rounding):
-            result = declared(shown, array, "not finite in torch float32 either")
-            return replace(result, comparison="by_itself")
+            return self._one_sided(kind, shown, reference, array)
+        if math.isinf(rounding) and array.shape == reference.shape:
+            overflows = not np.isfinite(reference).all()
+            if overflows or (np.isfinite(array).all() and not reference.any()):
+                why = "not finite in torch float32 either" if overflows else "0 but for rounding"
+                return replace(declared(shown, array, why), comparison="by_itself")
         allowed = self._allowed(reference, rounding)
         if kind == "given" and {reference.dtype.kind, array.dtype.kind} <= set("iu"):
             dtype = str(array.dtype)  # an index may be int32 here and int64 there
@@ -172,12 +201,11 @@ class LayerJudge:
             allowed=allowed,
             dtype=dtype,
             comparison="by_itself",
-            place=place,
         )
         # One element that jumps moves all gradients behind it, so of gradients no share is asked.
         if result.failed and result.error is not None and not kind.endswith("gradient"):
-            limit = allowed * float(np.max(np.abs(reference), initial=0.0))
-            self._shares[key] = float(np.mean(np.abs(array - reference) > limit))
+            limit = allowed * largest_value(reference)
+            self._shares[key] = float(np.mean(distance(reference, array) > limit))
         return result
 
     def _one_sided(
@@ -186,7 +214,6 @@ class LayerJudge:
         shown: str,
         reference: np.ndarray | None,
         array: np.ndarray | None,
-        place: str,
     ) -> TensorResult | None:
         """The failure where one side has no value; a gradient of zeros is as good as none."""
         given = reference if array is None else array
@@ -194,8 +221,7 @@ class LayerJudge:
             return None  # outputs of one side alone are for the end-to-end comparison
         side = "Paddle" if array is None else "torch"
         reason = f"no gradient in {side}: frozen, or cut off from the loss"
-        result = absent(shown, given, reason, place)
-        return replace(result, comparison="by_itself")
+        return replace(absent(shown, given, reason), comparison="by_itself")
 
     def _parameters(self) -> Iterator[tuple[Source, TensorResult]]:
         expected = moved(self._weight_map, self._alone.of_kind("gradient"))

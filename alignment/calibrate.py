@@ -34,7 +34,7 @@ from alignment.compare import (
 from alignment.pair import AlignmentError, Pair
 from alignment.report import Report
 from alignment.run import align
-from factseg_paddle.command_line import ArgumentParser
+from factseg_paddle.command_line import ArgumentParser, explain_import_error
 from factseg_paddle.io import atomic_write
 
 OUT = Path(__file__).resolve().parent / "calibration"
@@ -252,7 +252,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--runs {args.runs} is none; use 1 or more")
     quieten_frameworks()
     command = f"python -m alignment.calibrate --seeds {args.seeds[0]}-{args.seeds[-1]}"
-    command += f" --runs {args.runs}"
+    command += f" --runs {args.runs} --out {args.out}"
     try:
         calibration = calibrate(
             args.seeds,
@@ -260,8 +260,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             lambda draws: tqdm(draws, unit="run", disable=not sys.stderr.isatty()),
         )
         calibration.save(args.out, command)
-    except (AlignmentError, OSError) as error:
-        print(f"calibration could not run: {' '.join(str(error).split())}", file=sys.stderr)
+    except (AlignmentError, OSError, ImportError) as error:
+        told = explain_import_error(error) if isinstance(error, ImportError) else str(error)
+        print(f"calibration could not run: {' '.join(told.split())}", file=sys.stderr)
         return 2
     print(calibration)
     return 0 if calibration else 1

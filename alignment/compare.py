@@ -4,7 +4,7 @@ The error of `ours` is max |ours - reference| / max |reference|, where the refer
 value in float64. Two comparisons are made here of what a whole run leaves:
 
 - Paddle float64 against it within FLOAT64_BOUND, which covers the operators that Paddle computes
-  in float32 whatever it is given;
+  in float32 whatever it is given, or in training mode within what SENSITIVITY allows;
 - Paddle float32 against it within FLOAT32_RATIO times the error that torch's own float32 makes.
 
 In training mode the float32 comparison is shown and decides nothing: BatchNorm over a small batch
@@ -200,6 +200,11 @@ def relative_error(
     if jumps is not None:
         difference = difference[jumps == 0]
     return _quotient(_largest(difference), unit)
+
+
+def distance(reference: np.ndarray, ours: np.ndarray) -> np.ndarray:
+    """|ours - reference| of each element, in float64 or complex128."""
+    return np.abs(_computable(ours) - _computable(reference))
 
 
 def scale_of(arrays: Iterable[np.ndarray]) -> float:

@@ -28,7 +28,7 @@ from alignment.__main__ import REPOSITORY, quieten_frameworks
 from alignment.pair import AlignmentError, Pair
 from alignment.records import Reference
 from alignment.run import align, run_torch
-from factseg_paddle.command_line import ArgumentParser
+from factseg_paddle.command_line import ArgumentParser, explain_import_error
 from factseg_paddle.io import atomic_write
 
 CROP, SEED, TRAIN_STEPS = 64, 0, 3
@@ -148,7 +148,9 @@ def run_faults(names: Iterable[str] | None = None, *, crop: int = CROP) -> Itera
     recorded = json.loads(PADIFF.read_text("utf-8"))["faults"] if PADIFF.is_file() else {}
     with tempfile.TemporaryDirectory() as folder:
         reference = _reference(
-            pair, Path(folder), train=any(faults[n].kind == "training" for n in wanted)
+            pair,
+            Path(folder),
+            train=any("train" in faults[n].shows_in(pair.steps()) for n in wanted),
         )
         for name in wanted:
             yield _outcome(faults[name], pair, reference, Path(folder), recorded.get(name, ""))
@@ -229,8 +231,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         bar = tqdm(run, unit="fault", disable=not sys.stderr.isatty())
         with contextlib.closing(run):
             outcomes = Outcomes(tuple(bar))
-    except (AlignmentError, ValueError, OSError) as error:
-        print(f"the faults could not be run: {' '.join(str(error).split())}", file=sys.stderr)
+    except (AlignmentError, ValueError, OSError, ImportError) as error:
+        told = explain_import_error(error) if isinstance(error, ImportError) else str(error)
+        print(f"the faults could not be run: {' '.join(told.split())}", file=sys.stderr)
         return 2
     outcomes.save(args.out)
     print(outcomes)

@@ -207,7 +207,9 @@ class GuidedRun(ABC):
         try:
             named = list(flatten(output, self.is_tensor, opened.name))
         except OpaqueValueError as error:
-            raise AlignmentError(f"torch's output has another structure: {error}") from error
+            raise AlignmentError(
+                f"its output has another structure than torch's: {error}"
+            ) from error
         for name, tensor in named:
             self.observe(f"gave/{name}", self.array(tensor))
         if self.backward:
@@ -220,13 +222,15 @@ class GuidedRun(ABC):
 
     def with_gradients(self, named: Iterable[tuple[str, Any]], kind: str) -> list[tuple]:
         """(tensor, the reference's gradient of it), where both can have one and shapes agree."""
-        pairs = {}
+        sums: dict[int, tuple[Any, np.ndarray]] = {}  # one tensor may go by several names
         for name, tensor in named:
             gradient = counterpart(f"{kind}/{name}", self.alone.values)
             fits = gradient is not None and gradient.shape == tuple(tensor.shape)
             if fits and self.needs_gradient(tensor):
-                pairs.setdefault(id(tensor), (tensor, self.tensor(gradient)))
-        return list(pairs.values())
+                earlier = sums.get(id(tensor))
+                total = gradient if earlier is None else earlier[1] + gradient
+                sums[id(tensor)] = (tensor, total)
+        return [(tensor, self.tensor(total)) for tensor, total in sums.values()]
 
     def _handed_on(self, opened: Fed, named: Sequence[tuple[str, Any]]) -> dict[int, Any]:
         """What stands for each output tensor, by its id, in the code that follows."""

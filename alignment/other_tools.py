@@ -69,4 +69,7 @@ def _means(name: str, step: str, place: str) -> bool:
     if not rest:
         return place == f"{step}:{name}"
     named = {"layer": rest, "gradient": f"grad:{rest}", "loss": f"loss:{rest}"}
+    ends = place.split(" -> ")
+    if kind == "layer" and (rest in ends or place.startswith(f"weights:{rest}.")):
+        return True  # either end of `A -> B`, and the layer of a wrong weight, as for PaDiff
     return place in (named.get(kind), f"{step}:{kind}.{rest}", f"{step}:{rest}")

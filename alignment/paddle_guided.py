@@ -36,6 +36,29 @@ def array_of_paddle(tensor: paddle.Tensor) -> np.ndarray:
     return np.array(tensor.detach().numpy())
 
 
+def in_place_of(tensor: paddle.Tensor, reference: np.ndarray | None) -> paddle.Tensor:
+    """The reference's value with the tensor's gradient, where there is one that fits."""
+    if reference is None or not tensor.is_floating_point():
+        return tensor
+    if tuple(tensor.shape) != reference.shape:
+        return tensor  # the forward step names it
+    return _InPlaceOf.apply(tensor, reference)
+
+
+class _InPlaceOf(PyLayer):
+    """Another value with a tensor's gradient; the value may be infinite, as attention masks are."""
+
+    @staticmethod
+    def forward(_ctx: Any, tensor: paddle.Tensor, value: np.ndarray) -> paddle.Tensor:
+        """The value, in the tensor's dtype."""
+        return paddle.to_tensor(value).astype(tensor.dtype)
+
+    @staticmethod
+    def backward(_ctx: Any, gradient: paddle.Tensor) -> paddle.Tensor:
+        """The gradient as it is."""
+        return gradient
+
+
 class PaddleGuided(GuidedRun):
     """A guided run of Paddle; see `GuidedRun`."""
 

@@ -116,12 +116,9 @@ class PaddleRuns:
             unlike = self._side.by_themselves(
                 alone, layers, judge.observe, dtype="float32", backward=backward
             )
-            doubtful = judge.finish(backward=backward)
+            doubtful = judge.finish([layers[call] for call in unlike], backward=backward)
             if doubtful and self._reference.dtype == "float64":
-                self._tell("Paddle layer by layer in float64")
-                self._side.by_themselves(
-                    alone, layers, judge.settle, dtype="float64", backward=backward
-                )
+                self._settle(judge, layers, backward=backward)
             notes += [f"called with other arguments than in torch: {', '.join(unlike)}"] * bool(
                 unlike
             )
@@ -129,6 +126,15 @@ class PaddleRuns:
             notes.append(f"not all layers are judged by themselves, since {error}")
         found = {"forward": judge.forward(), "backward": judge.backward() if backward else []}
         return {step: results for step, results in found.items() if step in self._steps}
+
+    def _settle(self, judge: LayerJudge, layers: Mapping[str, str], *, backward: bool) -> None:
+        self._tell("Paddle layer by layer in float64")
+        try:
+            self._side.by_themselves(
+                self._reference.alone, layers, judge.settle, dtype="float64", backward=backward
+            )
+        except AlignmentError:  # it can't run in float64, which the end-to-end run has noted
+            judge.without_float64()
 
     def _run(self, dtype: str) -> tuple[Trace, list[str], AlignmentError | None]:
         """What Paddle computes, the chosen steps that it got through, and what stopped it."""

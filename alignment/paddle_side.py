@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 import paddle
 from paddle import nn
-from paddle.autograd import PyLayer
 from paddle.base import core
 from paddle.nn.layer.rnn import RNNBase
 
 from alignment.calls import CallWatch
 from alignment.guided import Alone, Observe
-from alignment.paddle_guided import PaddleGuided, array_of_paddle, watch_paddle
+from alignment.paddle_guided import PaddleGuided, array_of_paddle, in_place_of, watch_paddle
 from alignment.paddle_training import PaddleTrainer
 from alignment.pair import AlignmentError, Pair
-from alignment.repeat import Repeat
+from alignment.repeat import OTHER_SEED, Repeat
 from alignment.structure import OpaqueValueError, flatten, replace_tensors
 from alignment.tensor_map import PaddleTensor, WeightMap
 from alignment.tracing import LayerRecorder, Trace, counterpart
@@ -140,7 +139,7 @@ class PaddleSide:
                 output = model(*(tensor.clone() for tensor in inputs))
             outputs = dict(flatten(output, paddle.is_tensor, "output"))
             reference = (
-                _forced_value(tensor, activations.get(f"output/{name}"))
+                in_place_of(tensor, activations.get(f"output/{name}"))
                 for name, tensor in outputs.items()
             )
             _, gradients = self._loss(
@@ -181,7 +180,7 @@ class PaddleSide:
     def repeat(self, first: Trace, mode: str | None = None) -> Repeat:
         """Run forward in float32 once more, from another random state; see `Repeat`."""
         with self._running("float32"), paddle.no_grad():
-            paddle.seed(1)
+            paddle.seed(OTHER_SEED)
             model = self._copy_of_model("float32", mode)
             repeat = Repeat(first, paddle.is_tensor, array_of_paddle, lambda t: t.clone())
             watch = watch_paddle(model, self.pair.rename, repeat.begin, repeat.end)
@@ -191,7 +190,7 @@ class PaddleSide:
             return repeat
 
     @contextlib.contextmanager
-    def training(self, dtype: str, weight_map: WeightMap) -> Iterator[PaddleTrainer]:
+    def training(self, dtype: str, weight_map: WeightMap | None) -> Iterator[PaddleTrainer]:
         """A trainer of another copy of the model, to be used inside.
 
         Raises:
@@ -201,12 +200,14 @@ class PaddleSide:
             inputs = [_tensor(array, dtype) for array in self.pair.inputs]
             targets = [_tensor(array, dtype) for array in self.pair.targets]
 
-            def loss(model: nn.Layer) -> paddle.Tensor:
-                output = model(*(tensor.clone() for tensor in inputs))
+            def run(model: nn.Layer) -> Any:
+                return model(*(tensor.clone() for tensor in inputs))
+
+            def loss(output: Any) -> paddle.Tensor:
                 return self.pair.paddle_loss(output, *targets)
 
             model = self._copy_of_model(dtype, "train")
-            yield PaddleTrainer(model, self.pair.paddle_train, loss, weight_map)
+            yield PaddleTrainer(model, self.pair.paddle_train, run, loss, weight_map)
 
     @contextlib.contextmanager
     def _running(self, dtype: str) -> Iterator[None]:
@@ -247,7 +248,7 @@ class PaddleSide:
                 parts = list(flatten(output, paddle.is_tensor, f"layer/{matched[call]}"))
             except OpaqueValueError:
                 return None  # it stays as it is; the forward step says so
-            values = (_forced_value(t, counterpart(name, activations)) for name, t in parts)
+            values = (in_place_of(t, counterpart(name, activations)) for name, t in parts)
             return replace_tensors(output, paddle.is_tensor, values)
 
         return watch_paddle(model, self.pair.rename, on_end=force)
@@ -304,43 +305,23 @@ def _tensor(array: np.ndarray, dtype: str | None = None) -> paddle.Tensor:
     return tensor.astype(dtype) if dtype and tensor.is_floating_point() else tensor
 
 
-def _forced_value(tensor: paddle.Tensor, reference: np.ndarray | None) -> paddle.Tensor:
-    if reference is None or not tensor.is_floating_point():
-        return tensor
-    if tuple(tensor.shape) != reference.shape:
-        return tensor  # the forward step names it
-    return _InPlaceOf.apply(tensor, reference)
-
-
-class _InPlaceOf(PyLayer):
-    """Another value with a tensor's gradient; the value may be infinite, as attention masks are."""
-
-    @staticmethod
-    def forward(_ctx: Any, tensor: paddle.Tensor, value: np.ndarray) -> paddle.Tensor:
-        """The value, in the tensor's dtype."""
-        return paddle.to_tensor(value).astype(tensor.dtype)
-
-    @staticmethod
-    def backward(_ctx: Any, gradient: paddle.Tensor) -> paddle.Tensor:
-        """The gradient as it is."""
-        return gradient
-
-
 def _backward(
     outputs: Mapping[str, paddle.Tensor],
     own: Mapping[str, paddle.Tensor | None],
     reference: Mapping[str, np.ndarray],
 ) -> None:
     """Send the reference's gradients back; the model's own where there is none that fits."""
-    pairs = []
+    sums: dict[int, tuple[paddle.Tensor, paddle.Tensor]] = {}  # one may go by several names
     for name, tensor in outputs.items():
         gradient = own[name]
         if name in reference and reference[name].shape == tuple(tensor.shape):
             gradient = paddle.to_tensor(reference[name])
         if gradient is not None and not tensor.stop_gradient:
-            pairs.append((tensor, gradient.astype(tensor.dtype)))
-    if pairs:
-        paddle.autograd.backward([t for t, _ in pairs], [g for _, g in pairs])
+            gradient = gradient.astype(tensor.dtype)
+            earlier = sums.get(id(tensor))
+            sums[id(tensor)] = (tensor, gradient if earlier is None else earlier[1] + gradient)
+    if sums:
+        paddle.autograd.backward([t for t, _ in sums.values()], [g for _, g in sums.values()])
 
 
 def _add(trace: Trace, kind: str, tensors: dict[str, paddle.Tensor | None]) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import paddle
 from paddle import nn
 
-from alignment.paddle_guided import array_of_paddle
+from alignment.paddle_guided import array_of_paddle, in_place_of
 from alignment.pair import AlignmentError, TrainSetup
+from alignment.structure import flatten, replace_tensors
 from alignment.tensor_map import WeightMap
 from alignment.training import PaddleStep, TrainRecord, TrainState, norm_of, rounded
 from alignment.transfer import moved
@@ -23,7 +25,8 @@ class PaddleTrainer:
     Args:
         model: in training mode and in the dtype of the run.
         setup: optimizer, which holds the schedule, and clipping.
-        loss: function of the model that runs it and gives the scalar loss.
+        run: function of the model that gives its output.
+        loss: function of an output that gives the scalar loss.
         weight_map: which torch tensor is which Paddle tensor.
     """
 
@@ -31,10 +34,12 @@ class PaddleTrainer:
         self,
         model: nn.Layer,
         setup: TrainSetup,
-        loss: Callable[[nn.Layer], paddle.Tensor],
-        weight_map: WeightMap,
+        run: Callable[[nn.Layer], Any],
+        loss: Callable[[Any], paddle.Tensor],
+        weight_map: WeightMap | None,
     ) -> None:
-        self._model, self._loss, self._clip = model, loss, setup.clip
+        self._model, self._run, self._loss = model, run, loss
+        self._clip = setup.clip
         self._map = weight_map
         self._optimizer = setup.optimizer(model)
         self._kind = type(self._optimizer).__name__
@@ -48,7 +53,7 @@ class PaddleTrainer:
     def losses(self, steps: int) -> Iterator[float]:
         """Train freely; the loss of each step."""
         for _ in range(steps):
-            loss = self._loss(self._model)
+            loss = self._loss(self._run(self._model))
             loss.backward()
             self._take_step()
             self._optimizer.clear_grad(set_to_zero=False)
@@ -85,9 +90,10 @@ class PaddleTrainer:
 
     def _taken(self, record: TrainRecord, before: Mapping[str, np.ndarray]) -> PaddleStep:
         made = PaddleStep(rate=float(self._optimizer.get_lr()))
-        loss = self._loss(self._model)
-        made.loss = array_of_paddle(loss)
-        loss.backward()
+        output = self._run(self._model)
+        with paddle.no_grad():
+            made.loss = float(self._loss(_copied(output)))
+        self._loss(_at_the_reference(output, record.outputs)).backward()
         made.gradients = self._gradients()
         made.norm = norm_of(made.gradients.items())
         self._set_gradients(moved(self._map, record.gradients).arrays)
@@ -97,7 +103,8 @@ class PaddleTrainer:
         parameters = dict(self._model.named_parameters())
         for name, tensor in self._model.state_dict().items():
             if name in parameters and parameters[name].trainable:
-                made.updates[name] = rounded(array_of_paddle(tensor) - before[name])
+                if name in before:
+                    made.updates[name] = rounded(array_of_paddle(tensor) - before[name])
             elif name in before:
                 made.buffers[name] = array_of_paddle(tensor)
         state = optimizer_state(self._model, self._optimizer, record.step + 1)["state"]
@@ -131,3 +138,19 @@ class PaddleTrainer:
         scheduler = self._optimizer._learning_rate
         if isinstance(scheduler, paddle.optimizer.lr.LRScheduler):
             scheduler.step()
+
+
+def _copied(output: Any) -> Any:
+    """The output, for a loss that may write into it."""
+    tensors = (tensor.clone() for _, tensor in flatten(output, paddle.is_tensor))
+    return replace_tensors(output, paddle.is_tensor, tensors)
+
+
+def _at_the_reference(output: Any, reference: Mapping[str, np.ndarray]) -> Any:
+    """Torch's outputs with the gradients of Paddle's own.
+
+    Of two pixels that are nearly equal, a selection such as SOM's takes one here and one there.
+    """
+    named = flatten(output, paddle.is_tensor, "output")
+    tensors = (in_place_of(tensor, reference.get(name)) for name, tensor in named)
+    return replace_tensors(output, paddle.is_tensor, tensors)

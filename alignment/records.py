@@ -50,6 +50,7 @@ class Reference:
         random: (place, reason) where two runs of the torch side differ.
         train: function of a dtype that gives torch's training steps one by one; None without.
         train_dtype: the dtype that torch trains in.
+        train_steps: how many there are.
         train_notes: remarks for the report of the step train.
         curves: losses of torch's free runs: "torch", and the "lowest" and "highest" of several.
         random_training: like `random`, in training mode.
@@ -75,6 +76,7 @@ class Reference:
     random: tuple[str, str] | None = None
     train: Callable[[str], Iterable[TrainRecord]] | None = None
     train_dtype: str = ""
+    train_steps: int = 0
     train_notes: list[str] = field(default_factory=list)
     curves: dict[str, list[float]] = field(default_factory=dict)
     random_training: tuple[str, str] | None = None
@@ -85,7 +87,8 @@ class Reference:
 
     def release(self) -> None:
         """Let go of the values of the model's runs, hundreds of MB."""
-        self.trace, self.activations, self.jumps, self.alone = Trace(), {}, {}, Alone()
+        self.trace, self.activations, self.jumps = Trace(), {}, {}
+        self.alone.values = {}
 
 
 def save_reference(reference: Reference, folder: Path) -> None:
@@ -137,6 +140,7 @@ def save_reference(reference: Reference, folder: Path) -> None:
     if reference.train:
         header["train"] = {
             "dtype": reference.train_dtype,
+            "count": reference.train_steps,
             "steps": save_steps(folder, reference.train(reference.train_dtype)),
             "notes": reference.train_notes,
             "curves": reference.curves,
@@ -273,7 +277,7 @@ def _add_training(reference: Reference, folder: Path, header: dict) -> None:
     reference.train = steps
     reference.train_dtype = header["dtype"]
     reference.train_notes = header["notes"]
-    reference.curves = header["curves"]
+    reference.curves, reference.train_steps = header["curves"], header["count"]
     reference.random_training = header["random"] and tuple(header["random"])
 
 

@@ -14,6 +14,9 @@ from alignment.guided import Alone
 from alignment.structure import flatten, replace_tensors
 from alignment.tracing import Trace
 
+OTHER_SEED = 0x5DEECE66D
+"""Seeds the second run; a number that nobody seeds the first one with."""
+
 
 class Repeat:
     """The second run of one side, held against the first.
@@ -86,6 +89,11 @@ class Repeat:
         )
         if self.call == "output" or self.by_itself:
             return ("forward:output" if self.call == "output" else self.call), reason
+        if not alone.outputs:  # the step train by itself: no values were followed
+            order = list(self._first.tree.parents)
+            before = order[: order.index(self.call)]
+            last = self._first.tree.finest(before)[-1:] or ["inputs[0]"]
+            return f"{last[0]} -> {self.call}", reason
         layers = alone.tree.finest(alone.outputs)
         return f"{alone.last_source(f'given/{self.call}[0]', layers)} -> {self.call}", reason
 

@@ -129,4 +129,5 @@ class Report:
 def _tensor_dict(tensor: TensorResult) -> dict:
     values = asdict(tensor)
     del values["place"]
-    return values | {"shape": list(tensor.shape)}
+    allowed = tensor.allowed if math.isfinite(tensor.allowed) else None
+    return values | {"shape": list(tensor.shape), "allowed": allowed}

@@ -18,7 +18,7 @@ from alignment.report import Report, StepResult
 from alignment.steps import KINDS, data_results, weights_results, wrong_layers
 from alignment.tensor_map import match
 from alignment.tracing import Trace
-from alignment.train_step import run_paddle_train, run_torch_train
+from alignment.train_step import free_losses, run_paddle_train, run_torch_train
 from alignment.transfer import carry_over
 
 if TYPE_CHECKING:
@@ -166,6 +166,8 @@ def run_paddle_alone(pair: Pair, steps: Sequence[str], out: Path, *, device: str
         if "backward" in steps:
             trace.values |= side.backward("float32", {}, {}, {}).values
         log.write_trace(steps, "paddle", trace.values)
+    if "train" in steps:
+        log.write("train", "paddle", free_losses(side))
     for step in steps:
         if step in pair.checks:
             log.write(step, "paddle", checks.our_values(pair, step)[0])
@@ -249,6 +251,11 @@ class _PaddleRun:
                 raise
             # Something was wrong before, and most likely this is why it raised.
             judged, notes = [absent("the Paddle side", None, str(error))], []
+        if "weights" not in self._steps:
+            self._results["train"] += [
+                absent(problem.name, None, problem.message, f"weights:{problem.name}")
+                for problem in self._map.problems
+            ]
         self._results["train"] += judged
         self._notes["train"] += notes
 
@@ -341,6 +348,11 @@ def _refuse_other_record(pair: Pair, reference: Reference, steps: Sequence[str])
         missing.append("backward")
     if "train" in steps and not reference.train:
         missing.append("train")
+    elif "train" in steps and reference.train_steps != pair.train_steps:
+        raise AlignmentError(
+            f"the torch record has {reference.train_steps} training steps, this is "
+            f"{pair.train_steps}; record again, or give --train-steps {reference.train_steps}"
+        )
     if missing:
         raise AlignmentError(
             f"the torch record lacks the step {missing[0]}; record again with --steps "

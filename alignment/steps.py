@@ -216,7 +216,7 @@ class RunJudge:
 
     def _allowed(self, kind: str, own: float, sensitivity: float, dtype: str) -> float:
         if dtype == "float64":
-            return max(FLOAT64_BOUND, SENSITIVITY * sensitivity)
+            return min(1.0, max(FLOAT64_BOUND, SENSITIVITY * sensitivity))
         if not dtype.startswith(("float", "bfloat", "complex")):
             return 0.0  # integers and booleans are equal or not
         if self.reference.dtype == "float32":

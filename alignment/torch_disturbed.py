@@ -10,14 +10,14 @@ import torch
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from alignment.structure import flatten
+from alignment.structure import flatten, replace_tensors
 
 DECLARED = (F.interpolate, F.upsample, F.grid_sample)
 """Paddle 3.3 computes the positions between pixels in float32 whatever it is given."""
 
 DISTURBANCE = 2.0**-40
-"""Relative change of every module's output: Paddle's float64 agrees to 2e-12 over an encoder, since
-BatchNorm keeps its epsilon in float32."""
+"""Relative change of the output of every module without parts: Paddle's float64 agrees to 2e-12
+over an encoder, since BatchNorm keeps its epsilon in float32."""
 
 
 @contextlib.contextmanager
@@ -25,12 +25,16 @@ def disturbed(model: torch.nn.Module) -> Iterator[None]:
     """While it is active, declared operators give float32, and every output is slightly moved."""
     generator = torch.Generator().manual_seed(0)
 
-    def disturb(_module: torch.nn.Module, _inputs: tuple, output: Any) -> None:
-        for _, tensor in flatten(output, torch.is_tensor, strict=False):
-            if tensor.is_floating_point():
-                noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float32)
-                # Behind autograd's back, which would object: what it saved is moved alike.
-                tensor.data.mul_((1 + DISTURBANCE * (2 * noise.double() - 1)).to(tensor.device))
+    def moved(tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        noise = 2 * torch.rand(tensor.shape, generator=generator, dtype=torch.float32) - 1
+        # Not in place: the tensor may be a parameter, or an expanded one.
+        return tensor + (tensor * (DISTURBANCE * noise).to(tensor.device, tensor.dtype)).detach()
+
+    def disturb(_module: torch.nn.Module, _inputs: tuple, output: Any) -> Any:
+        tensors = (moved(tensor) for _, tensor in flatten(output, torch.is_tensor, strict=False))
+        return replace_tensors(output, torch.is_tensor, tensors, strict=False)
 
     innermost = [module for module in model.modules() if not list(module.children())]
     hooks = [module.register_forward_hook(disturb) for module in innermost]

@@ -40,9 +40,21 @@ class Origins(TorchFunctionMode):
         keys = dict.fromkeys(key for tensor in given for key in self._keys.get(tensor, ()))
         result = func(*args, **(kwargs or {}))
         if keys:
-            for tensor in _tensors(result):
+            for tensor in [*_tensors(result), *_written_to(func, args, kwargs or {})]:
                 self._keys[tensor] = tuple(keys)
         return result
+
+
+def _written_to(
+    func: Callable, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Iterator[torch.Tensor]:
+    """The tensors that a function changes in place, and what they are views of."""
+    name = getattr(func, "__name__", "")
+    in_place = name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
+    for tensor in _tensors([args[:1] if in_place else (), kwargs.get("out")]):
+        yield tensor
+        if tensor._base is not None:
+            yield tensor._base
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:

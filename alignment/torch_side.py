@@ -14,7 +14,7 @@ import torch
 from alignment.compare import relative_error
 from alignment.guided import Alone
 from alignment.pair import AlignmentError, Pair
-from alignment.repeat import Repeat
+from alignment.repeat import OTHER_SEED, Repeat
 from alignment.structure import flatten, replace_tensors
 from alignment.tensor_map import TensorSpec
 from alignment.torch_alone import AloneRecorder
@@ -176,7 +176,7 @@ class TorchSide:
     def repeat(self, first: Trace, mode: str | None = None) -> Repeat:
         """Run forward in float32 once more, from another random state; see `Repeat`."""
         with _as_found("float32"), _named_errors("the torch side, run a second time,"):
-            torch.manual_seed(1)
+            torch.manual_seed(OTHER_SEED)
             model = self._copy_of_model("float32", mode)
             repeat = Repeat(first, torch.is_tensor, array_of_torch, torch.clone)
             watch = watch_torch(model, {}, repeat.begin, repeat.end)
@@ -207,14 +207,16 @@ class TorchSide:
         inputs = [self._tensor(array, dtype) for array in self.pair.inputs]
         targets = [self._tensor(array, dtype) for array in self.pair.targets]
 
-        def loss(model: torch.nn.Module) -> torch.Tensor:
-            output = model(*(tensor.clone() for tensor in inputs))
+        def run(model: torch.nn.Module) -> Any:
+            return model(*(tensor.clone() for tensor in inputs))
+
+        def loss(output: Any) -> torch.Tensor:
             return self.pair.torch_loss(output, *targets)
 
         model = self._copy_of_model(dtype, "train")
         if moved_by:
             moved_by_one_rounding(model, self.weights(), moved_by)
-        return TorchTrainer(model, self.pair.torch_train, loss)
+        return TorchTrainer(model, self.pair.torch_train, run, loss)
 
     def _loss(self, output: Any, dtype: str) -> tuple[torch.Tensor, list]:
         """The loss, and its gradient with respect to the outputs as they are handed over."""

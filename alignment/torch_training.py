@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from alignment.compare import relative_error
 from alignment.pair import AlignmentError, TrainSetup
+from alignment.structure import flatten
 from alignment.torch_disturbed import disturbed
 from alignment.torch_optimizer import ENTRIES
 from alignment.training import TrainRecord, after, norm_of, rounded
@@ -23,16 +24,19 @@ class TorchTrainer:
     Args:
         model: in training mode, on its device and in the dtype of the run.
         setup: optimizer, schedule and clipping.
-        loss: function of the model that runs it and gives the scalar loss.
+        run: function of the model that gives its output.
+        loss: function of an output that gives the scalar loss.
     """
 
     def __init__(
         self,
         model: torch.nn.Module,
         setup: TrainSetup,
-        loss: Callable[[torch.nn.Module], torch.Tensor],
+        run: Callable[[torch.nn.Module], Any],
+        loss: Callable[[Any], torch.Tensor],
     ) -> None:
-        self._model, self._loss, self._clip = model, loss, setup.clip
+        self._model, self._run, self._loss = model, run, loss
+        self._clip = setup.clip
         self._optimizer = setup.optimizer(model)
         if not isinstance(self._optimizer, torch.optim.Optimizer):
             kind = type(self._optimizer).__name__
@@ -44,7 +48,7 @@ class TorchTrainer:
         """Train freely; the loss of each step."""
         for _ in range(steps):
             self._optimizer.zero_grad()
-            loss = self._loss(self._model)
+            loss = self._loss(self._run(self._model))
             loss.backward()
             self._take_step()
             yield float(loss.detach())
@@ -61,7 +65,10 @@ class TorchTrainer:
         old = {n: array_of_torch(b) for n, b in self._model.named_buffers()}
         moved = self._moved(old)
         with _VarianceWatch(self._model) as variances:
-            loss = self._loss(self._model)
+            output = self._run(self._model)
+        named = flatten(output, torch.is_tensor, "output")
+        record.outputs = {name: array_of_torch(tensor) for name, tensor in named}
+        loss = self._loss(output)
         record.biased, record.samples = variances.biased(), variances.samples
         record.loss = float(loss.detach())
         loss.backward()
@@ -91,7 +98,7 @@ class TorchTrainer:
         """What the step would observe with the differences that Paddle can't avoid."""
         self._optimizer.zero_grad()
         with disturbed(self._model):
-            loss = self._loss(self._model)
+            loss = self._loss(self._run(self._model))
         loss.backward()
         observed = self._observed(loss, buffers)
         with torch.no_grad():

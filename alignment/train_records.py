@@ -13,7 +13,7 @@ from alignment.training import TrainRecord
 from factseg_paddle.io import atomic_write, sha256_of_file
 
 _NUMBERS = ("step", "rate", "loss", "norm", "clipped_norm", "samples", "sensitivity")
-_ARRAYS = ("gradients", "updates", "buffers", "biased")
+_ARRAYS = ("gradients", "updates", "buffers", "biased", "outputs")
 
 
 def save_steps(folder: Path, records: Iterable[TrainRecord]) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ Progress = Callable[[str], None]
 def run_torch_train(reference: Reference, side: TorchSide, log: ReprodLog, tell: Progress) -> None:
     """Give the reference torch's steps, which are run when asked for, and its free runs."""
     reference.train, reference.train_dtype = side.train, _dtype_of(reference, side)
+    reference.train_steps = side.pair.train_steps
     tell("torch trains freely")
     runs = [side.free_run()]
     for seed in range(MOVED_RUNS):
@@ -99,6 +100,12 @@ def _randomness(reference: Reference, side: PaddleSide, tell: Progress) -> list[
     found = side.repeat(first, "train").found("Paddle", reference.alone)
     both = filter(None, [reference.random_training, found])
     return [absent(place, None, reason, place) for place, reason in both]
+
+
+def free_losses(side: PaddleSide) -> dict[str, np.ndarray]:
+    """The losses of a free run of Paddle alone, for its reprod_log file."""
+    with side.training("float32", None) as trainer:
+        return _losses(list(trainer.losses(side.pair.train_steps)))
 
 
 def _losses(losses: Sequence[float]) -> dict[str, np.ndarray]:

@@ -4,7 +4,8 @@ Training on small batches is chaotic: a free run parts from itself after a round
 step Paddle receives torch's parameters, buffers and optimizer state, and every step is judged by
 itself, in float64 and in training mode:
 
-- loss, gradients and buffers end to end, within FLOAT64_BOUND, or what SENSITIVITY allows;
+- loss, gradients (at torch's outputs) and buffers end to end, within FLOAT64_BOUND or what
+  SENSITIVITY allows;
 - clipping and optimizer by themselves: Paddle's clip torch's gradients and its optimizer applies
   them. What a step adds to a parameter is compared, not the parameter, which hardly moves.
 
@@ -56,6 +57,7 @@ class TrainRecord:
             n / (n - 1); float64.
         samples: n of each running variance.
         slots: {parameter: {"velocity", "moment1", …: values after the step}}.
+        outputs: of the model, in the dtype of the run.
         sensitivity: by how much `loss`, `gradient norm`, `gradient/NAME` and what is added to
             `buffer/NAME` change when torch is disturbed, see `alignment.torch_disturbed`.
     """
@@ -71,6 +73,7 @@ class TrainRecord:
     biased: Arrays = field(default_factory=dict)
     samples: dict[str, int] = field(default_factory=dict)
     slots: dict[str, Arrays] = field(default_factory=dict)
+    outputs: Arrays = field(default_factory=dict)
     sensitivity: dict[str, float] = field(default_factory=dict)
 
 
@@ -114,7 +117,7 @@ class PaddleStep:
     """
 
     rate: float = 0.0
-    loss: np.ndarray | None = None
+    loss: float = 0.0
     norm: float = 0.0
     clipped_norm: float = 0.0
     gradients: Arrays = field(default_factory=dict)
@@ -177,21 +180,20 @@ class TrainJudge:
     def _bound(self, *keys: str) -> float:
         """What is allowed end to end to a value that is made of torch's `keys`."""
         sensitivity = max(self._sensitivity.get(key, 0.0) for key in keys)
-        return max(FLOAT64_BOUND, SENSITIVITY * sensitivity)
+        return min(1.0, max(FLOAT64_BOUND, SENSITIVITY * sensitivity))
 
     def _number(
         self,
         what: str,
         theirs: float,
-        ours: float | np.ndarray,
+        ours: float,
         bound: float,
         comparison: str = "end_to_end",
     ) -> TensorResult:
-        ours = np.asarray(ours, self._dtype) if isinstance(ours, float) else ours
         return compare(
             f"{self._step}: {what}",
             np.asarray(theirs, self._dtype),
-            ours,
+            np.asarray(ours, self._dtype),
             allowed=bound,
             comparison=comparison,
             decides=self._decides or comparison == "by_itself",
@@ -223,7 +225,8 @@ class TrainJudge:
             elif name in expected or name in ours:
                 side = "Paddle" if name in expected else "torch"
                 given = expected.get(name, ours.get(name))
-                yield absent(shown, given, f"{side} has no {what}: frozen, or cut off")
+                why = ": frozen, or cut off" if what == "gradient" else ""
+                yield absent(shown, given, f"{side} has no {what}{why}")
 
     def _slots(self, record: TrainRecord, ours: PaddleStep, bound: float) -> Iterator[TensorResult]:
         entries = dict.fromkeys(
@@ -243,8 +246,11 @@ class TrainJudge:
             name = source.paddle_name
             if name not in theirs.arrays:
                 continue
-            expected, own, old = theirs.arrays[name], ours.buffers[name], earlier[name]
             shown = f"{self._step}: {self._names[name]}"
+            if name not in ours.buffers:
+                yield absent(shown, theirs.arrays[name], "a parameter in Paddle, a buffer in torch")
+                continue
+            expected, own, old = theirs.arrays[name], ours.buffers[name], earlier[name]
             if expected.dtype.kind != "f":
                 yield compare(shown, expected, own, allowed=0.0)
                 continue

@@ -35,4 +35,5 @@ class Fault:
         """The steps among `steps` that it can have an effect on, and `data`."""
         if self.kind == "data":
             return [step for step in steps if step in ("data", "preprocess", "metric")]
-        return [step for step in steps if step != "train" or self.kind == "training"]
+        trains = self.kind in ("training", "equivalent")
+        return [step for step in steps if step != "train" or trains]
