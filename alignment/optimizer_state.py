@@ -143,7 +143,13 @@ def scheduler_to_torch(state: Mapping[str, Any]) -> dict[str, Any]:
 def map_of_specs(specs: Iterable[TensorSpec]) -> WeightMap:
     """The map of a Paddle model that has just the tensors of the specs, under their names."""
     sources = [
-        Source(spec.paddle_name, spec.paddle_shape, (spec.first_name,), spec.to_paddle)
+        Source(
+            spec.paddle_name,
+            spec.paddle_shape,
+            (spec.first_name,),
+            spec.to_paddle,
+            spec.paddle_name if spec.rows else spec.torch_name,
+        )
         for spec in specs
         if spec.paddle_name and spec.torch_name == spec.first_name
     ]

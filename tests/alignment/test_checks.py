@@ -157,7 +157,8 @@ def test_every_step_of_our_own_pair_yields_its_names_and_passes(scene, batch, tm
     of_both = [f"rot90 k={k}" for k in range(4)]
     of_both += ["horizontal flip", "vertical flip", "pad before normalising", "crop"]
     assert set(names) == {
-        "decode image", "decode mask", "index to colour", "colour to index", "normalise",
+        "decode image", "decode mask", "index to colour", "colour to index",
+        "every colour to index", "normalise",
         "pad after normalising", "to [C, H, W]",
     } | {f"{name}, {part}" for name in of_both for part in ("image", "labels")}  # fmt: skip
     assert not failures("preprocess", lambda: preprocess_checks.values(*scene, image, mask))
@@ -203,7 +204,7 @@ def test_padding_of_labels_with_background_is_found(scene, monkeypatch):
 def test_other_palette_is_found(scene, monkeypatch):
     right = palettes.index_to_color
     monkeypatch.setattr(palettes, "index_to_color", lambda labels: right(labels)[..., ::-1])
-    assert set(preprocess(scene)) == {"index to colour", "colour to index"}
+    assert set(preprocess(scene)) == {"index to colour", "colour to index", "every colour to index"}
 
 
 def test_bgr_in_decoding_is_found(scene, tmp_path, monkeypatch):
