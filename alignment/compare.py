@@ -38,9 +38,9 @@ before float64 is asked; `alignment/calibration` holds what right layers need.""
 ONE_ROUNDING = 2.0**-24
 """No smaller error of torch float32 on a layer by itself is believed."""
 
-OPTIMIZER_BOUND = 1e-6
+OPTIMIZER_BOUND = 2e-6
 """Largest error of an optimizer by itself in float64: Paddle's kernels take momentum and decay as
-float32 (9e-8 seen)."""
+float32 (1.2e-7 on whole tensors; 9e-7 seen on a single number, whose terms cancel)."""
 
 FLOAT32_AGAINST_FLOAT32 = 1e-4
 """Bound where torch can't run in float64, so that its own rounding is not known."""
