@@ -138,7 +138,7 @@ class TrainJudge:
     """
 
     def __init__(self, weight_map: WeightMap, dtype: str, *, decides: bool) -> None:
-        self._map, self._dtype, self._decides = weight_map, dtype, decides
+        self._map, self._dtype, self._may_decide = weight_map, dtype, decides
         self._names = shown_names(weight_map)
         self._optimizer_bound = OPTIMIZER_BOUND if dtype == "float64" else FLOAT32_AGAINST_FLOAT32
 
@@ -147,6 +147,11 @@ class TrainJudge:
     ) -> list[TensorResult]:
         """The results of one step, in the order in which it is computed."""
         self._step, self._sensitivity = f"step {record.step}", record.sensitivity
+        # Where torch moves by as much as the values themselves in a quarter of them (BatchNorm over
+        # two values, at 32 px), signs flip and nothing that is computed end to end can decide.
+        moves = [SENSITIVITY * value >= 1.0 for value in record.sensitivity.values()]
+        chaotic = sum(moves) > len(moves) / 4
+        self._decides = self._may_decide and not chaotic
         by_itself = self._optimizer_bound
         if 0 < record.clipped_norm < record.norm:
             by_itself += 2 * TORCH_CLIP_EPSILON / record.norm
