@@ -147,10 +147,10 @@ class TrainJudge:
     ) -> list[TensorResult]:
         """The results of one step, in the order in which it is computed."""
         self._step, self._sensitivity = f"step {record.step}", record.sensitivity
-        # Where torch moves by as much as the values themselves in a tenth of them (BatchNorm over
+        # Where torch moves by as much as the values themselves in a quarter of them (BatchNorm over
         # two values, at 32 px), signs flip and nothing that is computed end to end can decide.
         moves = [SENSITIVITY * value >= 1.0 for value in record.sensitivity.values()]
-        chaotic = sum(moves) > len(moves) / 10
+        chaotic = sum(moves) > len(moves) / 4
         self._decides = self._may_decide and not chaotic
         by_itself = self._optimizer_bound
         if 0 < record.clipped_norm < record.norm:
