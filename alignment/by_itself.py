@@ -11,6 +11,7 @@ float64 is SETTLED times nearer, or within a rounding of float32, the tensor is 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -34,7 +35,7 @@ from alignment.compare import (
 from alignment.records import Reference
 from alignment.tensor_map import Source, WeightMap
 from alignment.tracing import counterpart
-from alignment.transfer import moved, shown_names
+from alignment.transfer import Moved, moved, shown_names
 
 SETTLED = 10.0
 """How many times nearer float64 must be for a difference in float32 to count as rounding."""
@@ -86,6 +87,7 @@ class LayerJudge:
         self._gradients: dict[str, np.ndarray | None] = {}
         self._shares: dict[str, float] = {}
         self._doubtful: set[str] = set()
+        self._scales: dict[str, float] = {}
 
     def observe(self, key: str, array: np.ndarray | None) -> None:
         """Judge a value of the float32 run."""
@@ -129,13 +131,14 @@ class LayerJudge:
             return
         kind, _, name = key.partition("/")
         if kind == "gradient":
-            reference = moved(self._weight_map, self._alone.of_kind("gradient")).arrays[name]
+            reference = self._expected_gradients.arrays[name]
         else:
             reference = counterpart(key, self._alone.values)
         in_float32 = self._results[key]
         allowed = min(FLOAT64_BOUND, max(in_float32.error / SETTLED, ONE_ROUNDING))
-        scale = scale_of(self._alone.of_kind(kind).values())
-        dtype = str(array.dtype)
+        if kind not in self._scales:
+            self._scales[kind] = scale_of(self._alone.of_kind(kind).values())
+        dtype, scale = str(array.dtype), self._scales[kind]
         result = compare(key, reference, array, allowed=allowed, dtype=dtype, scale=scale)
         if result:
             reason = f"rounding of float32: float64 agrees to {result.error:.1e}"
@@ -223,8 +226,13 @@ class LayerJudge:
         reason = f"no gradient in {side}: frozen, or cut off from the loss"
         return replace(absent(shown, given, reason), comparison="by_itself")
 
+    @functools.cached_property
+    def _expected_gradients(self) -> Moved:
+        """Torch's gradients in Paddle's form."""
+        return moved(self._weight_map, self._alone.of_kind("gradient"))
+
     def _parameters(self) -> Iterator[tuple[Source, TensorResult]]:
-        expected = moved(self._weight_map, self._alone.of_kind("gradient"))
+        expected = self._expected_gradients
         names = shown_names(self._weight_map)
         for source in self._weight_map.sources:
             name = source.paddle_name

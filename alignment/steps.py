@@ -248,8 +248,9 @@ def matched_calls(reference: Reference, trace: Trace) -> dict[str, str]:
 def notes_on_calls(reference: Reference, trace: Trace) -> list[str]:
     """Layers called on one side only, layers called on neither, and outputs that can't be read."""
     theirs, ours = reference.trace, trace
-    in_torch, in_paddle = theirs.of_kind("layer"), ours.layers(matched_calls(reference, trace))
-    unmatched = [c for c in ours.tree.parents if c not in matched_calls(reference, trace)]
+    matched = matched_calls(reference, trace)
+    in_torch, in_paddle = theirs.of_kind("layer"), ours.layers(matched)
+    unmatched = [call for call in ours.tree.parents if call not in matched]
     lists = {
         "called in torch only": [n for n in in_torch if counterpart(n, in_paddle) is None],
         "called in Paddle only": unmatched,
