@@ -13,6 +13,8 @@ from paddle.autograd import PyLayer
 
 from alignment.calls import CallWatch
 from alignment.guided import Fed, GuidedRun
+from alignment.structure import OpaqueValueError, flatten, replace_tensors
+from alignment.tracing import counterpart
 
 
 def watch_paddle(
@@ -43,6 +45,43 @@ def in_place_of(tensor: paddle.Tensor, reference: np.ndarray | None) -> paddle.T
     if tuple(tensor.shape) != reference.shape:
         return tensor  # the forward step names it
     return _InPlaceOf.apply(tensor, reference)
+
+
+def all_in_place_of(value: Any, name: str, reference: Mapping[str, np.ndarray]) -> Any:
+    """The reference's values, by their names under `name`, with the gradients of these tensors.
+
+    Raises:
+        OpaqueValueError: the value is no known structure.
+    """
+    parts = list(flatten(value, paddle.is_tensor, name))
+    values = (in_place_of(tensor, counterpart(part, reference)) for part, tensor in parts)
+    return replace_tensors(value, paddle.is_tensor, values)
+
+
+def at_the_reference(
+    model: nn.Layer,
+    rename: Mapping[str, str],
+    activations: Mapping[str, np.ndarray],
+    matched: Mapping[str, str],
+) -> CallWatch:
+    """While it is active, each layer hands on the reference's output with its own gradient.
+
+    Args:
+        model: the port.
+        rename: from the pair.
+        activations: the reference's, by the names of its trace.
+        matched: {call of Paddle's: torch's}, see `match_calls`.
+    """
+
+    def force(call: str, _layer: nn.Layer, output: Any) -> Any:
+        if call not in matched:
+            return None
+        try:
+            return all_in_place_of(output, f"layer/{matched[call]}", activations)
+        except OpaqueValueError:
+            return None  # it stays as it is; the forward step says so
+
+    return watch_paddle(model, rename, on_end=force)
 
 
 class _InPlaceOf(PyLayer):

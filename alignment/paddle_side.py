@@ -13,15 +13,20 @@ from paddle import nn
 from paddle.base import core
 from paddle.nn.layer.rnn import RNNBase
 
-from alignment.calls import CallWatch
 from alignment.guided import Alone, Observe
-from alignment.paddle_guided import PaddleGuided, array_of_paddle, in_place_of, watch_paddle
+from alignment.paddle_guided import (
+    PaddleGuided,
+    all_in_place_of,
+    array_of_paddle,
+    at_the_reference,
+    watch_paddle,
+)
 from alignment.paddle_training import PaddleTrainer
 from alignment.pair import AlignmentError, Pair
 from alignment.repeat import OTHER_SEED, Repeat
-from alignment.structure import OpaqueValueError, flatten, replace_tensors
+from alignment.structure import flatten, replace_tensors
 from alignment.tensor_map import PaddleTensor, WeightMap
-from alignment.tracing import LayerRecorder, Trace, counterpart
+from alignment.tracing import LayerRecorder, Trace
 from alignment.weights import load_paddle_state, paddle_state, paddle_tensors
 
 
@@ -134,16 +139,12 @@ class PaddleSide:
             inputs = [_tensor(array, dtype) for array in self.pair.inputs]
             for tensor in inputs:
                 tensor.stop_gradient = not tensor.is_floating_point()
-            with self._forced(model, activations, matched):
+            with at_the_reference(model, self.pair.rename, activations, matched):
                 # Clones: a model may overwrite what it is given, and a leaf must not be.
                 output = model(*(tensor.clone() for tensor in inputs))
             outputs = dict(flatten(output, paddle.is_tensor, "output"))
-            reference = (
-                in_place_of(tensor, activations.get(f"output/{name}"))
-                for name, tensor in outputs.items()
-            )
             _, gradients = self._loss(
-                replace_tensors(output, paddle.is_tensor, reference), dtype, backward=True
+                all_in_place_of(output, "output", activations), dtype, backward=True
             )
             trace = Trace()
             own = dict(zip(outputs, gradients, strict=True))
@@ -207,7 +208,8 @@ class PaddleSide:
                 return self.pair.paddle_loss(output, *targets)
 
             model = self._copy_of_model(dtype, "train")
-            yield PaddleTrainer(model, self.pair.paddle_train, run, loss, weight_map)
+            setup, rename = self.pair.paddle_train, self.pair.rename
+            yield PaddleTrainer(model, setup, run, loss, weight_map, rename)
 
     @contextlib.contextmanager
     def _running(self, dtype: str) -> Iterator[None]:
@@ -235,23 +237,6 @@ class PaddleSide:
             for index, gradient in zip(wanted, found, strict=True):
                 gradients[index] = gradient
         return loss.detach(), gradients
-
-    def _forced(
-        self, model: nn.Layer, activations: Mapping[str, np.ndarray], matched: Mapping[str, str]
-    ) -> CallWatch:
-        """Let every layer hand on the reference's output, with the gradient of its own."""
-
-        def force(call: str, _layer: nn.Layer, output: Any) -> Any:
-            if call not in matched:
-                return None
-            try:
-                parts = list(flatten(output, paddle.is_tensor, f"layer/{matched[call]}"))
-            except OpaqueValueError:
-                return None  # it stays as it is; the forward step says so
-            values = (in_place_of(t, counterpart(name, activations)) for name, t in parts)
-            return replace_tensors(output, paddle.is_tensor, values)
-
-        return watch_paddle(model, self.pair.rename, on_end=force)
 
     def _copy_of_model(self, dtype: str, mode: str | None = None) -> nn.Layer:
         model = self._another_model()

@@ -9,9 +9,14 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from alignment.paddle_guided import array_of_paddle, in_place_of
+from alignment.calls import match_calls
+from alignment.paddle_guided import (
+    all_in_place_of,
+    array_of_paddle,
+    at_the_reference,
+    watch_paddle,
+)
 from alignment.pair import AlignmentError, TrainSetup
-from alignment.structure import flatten, replace_tensors
 from alignment.tensor_map import WeightMap
 from alignment.training import PaddleStep, TrainRecord, TrainState, norm_of, rounded
 from alignment.transfer import moved
@@ -28,6 +33,7 @@ class PaddleTrainer:
         run: function of the model that gives its output.
         loss: function of an output that gives the scalar loss.
         weight_map: which torch tensor is which Paddle tensor.
+        rename: from the pair.
     """
 
     def __init__(
@@ -37,10 +43,11 @@ class PaddleTrainer:
         run: Callable[[nn.Layer], Any],
         loss: Callable[[Any], paddle.Tensor],
         weight_map: WeightMap | None,
+        rename: Mapping[str, str],
     ) -> None:
         self._model, self._run, self._loss = model, run, loss
         self._clip = setup.clip
-        self._map = weight_map
+        self._map, self._rename = weight_map, rename
         self._optimizer = setup.optimizer(model)
         self._kind = type(self._optimizer).__name__
         if not isinstance(self._optimizer, paddle.optimizer.Optimizer):
@@ -66,10 +73,7 @@ class PaddleTrainer:
                 f"the state of {self._kind} can't be carried over; known are {', '.join(ENTRIES)}"
             )
         weights = moved(self._map, before.weights).arrays
-        with paddle.no_grad():
-            for name, tensor in self._model.state_dict().items():
-                if name in weights:
-                    tensor.set_value(weights[name].astype(tensor.numpy().dtype))
+        self._set_weights(weights)
         try:
             self._load_slots(record.step, before)
         except OptimizerStateError as error:
@@ -88,12 +92,22 @@ class PaddleTrainer:
         content = {"type": self._kind, "step": step, "state": state, "scheduler": position}
         load_optimizer_state(self._model, self._optimizer, content)
 
+    def _set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        with paddle.no_grad():
+            for name, tensor in self._model.state_dict().items():
+                if name in weights:
+                    tensor.set_value(weights[name].astype(tensor.numpy().dtype))
+
     def _taken(self, record: TrainRecord, before: Mapping[str, np.ndarray]) -> PaddleStep:
         made = PaddleStep(rate=float(self._optimizer.get_lr()))
-        output = self._run(self._model)
-        with paddle.no_grad():
-            made.loss = float(self._loss(_copied(output)))
-        self._loss(_at_the_reference(output, record.outputs)).backward()
+        watch = watch_paddle(self._model, self._rename)
+        with paddle.no_grad(), watch:
+            made.loss = float(self._loss(self._run(self._model)))
+        self._set_weights(before)  # that run has moved running statistics
+        matched = match_calls(record.calls, list(watch.tree.parents))
+        with at_the_reference(self._model, self._rename, record.activations, matched):
+            output = self._run(self._model)
+        self._loss(all_in_place_of(output, "output", record.activations)).backward()
         made.gradients = self._gradients()
         made.norm = norm_of(made.gradients.items())
         self._set_gradients(moved(self._map, record.gradients).arrays)
@@ -138,19 +152,3 @@ class PaddleTrainer:
         scheduler = self._optimizer._learning_rate
         if isinstance(scheduler, paddle.optimizer.lr.LRScheduler):
             scheduler.step()
-
-
-def _copied(output: Any) -> Any:
-    """The output, for a loss that may write into it."""
-    tensors = (tensor.clone() for _, tensor in flatten(output, paddle.is_tensor))
-    return replace_tensors(output, paddle.is_tensor, tensors)
-
-
-def _at_the_reference(output: Any, reference: Mapping[str, np.ndarray]) -> Any:
-    """Torch's outputs with the gradients of Paddle's own.
-
-    Of two pixels that are nearly equal, a selection such as SOM's takes one here and one there.
-    """
-    named = flatten(output, paddle.is_tensor, "output")
-    tensors = (in_place_of(tensor, reference.get(name)) for name, tensor in named)
-    return replace_tensors(output, paddle.is_tensor, tensors)

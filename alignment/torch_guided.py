@@ -12,7 +12,7 @@ from alignment.calls import CallWatch
 from alignment.compare import relative_error
 from alignment.guided import Alone, Fed, GuidedRun
 from alignment.structure import flatten
-from alignment.tracing import counterpart
+from alignment.tracing import LayerRecorder, Trace, counterpart
 from alignment.weights import array_of_torch
 
 PERTURBATION = 2.0**-23
@@ -37,6 +37,19 @@ def watch_torch(
         on_begin=on_begin,
         on_end=on_end,
     )
+
+
+def recording(model: torch.nn.Module, trace: Trace) -> CallWatch:
+    """A watch that adds the calls and the layers' outputs to a trace."""
+    recorder = LayerRecorder(
+        trace,
+        is_tensor=torch.is_tensor,
+        to_array=array_of_torch,
+        version=lambda tensor: tensor._version,
+    )
+    watch = watch_torch(model, {}, on_end=recorder)
+    trace.tree = watch.tree
+    return watch
 
 
 def is_float(value: Any) -> bool:

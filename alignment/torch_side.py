@@ -19,9 +19,9 @@ from alignment.structure import flatten, replace_tensors
 from alignment.tensor_map import TensorSpec
 from alignment.torch_alone import AloneRecorder
 from alignment.torch_disturbed import disturbed
-from alignment.torch_guided import TorchGuided, watch_torch
+from alignment.torch_guided import TorchGuided, recording, watch_torch
 from alignment.torch_training import TorchTrainer, moved_by_one_rounding
-from alignment.tracing import LayerRecorder, Trace
+from alignment.tracing import Trace
 from alignment.training import TrainRecord
 from alignment.weights import array_of_torch, load_torch_state, torch_specs, torch_state
 
@@ -93,8 +93,7 @@ class TorchSide:
             for tensor in inputs:
                 tensor.requires_grad_(backward and tensor.is_floating_point())
             trace = Trace()
-            watch = watch_torch(model, {}, on_end=_recorder(trace))
-            trace.tree = watch.tree
+            watch = recording(model, trace)
             with torch.set_grad_enabled(backward), around(model), watch:
                 # Clones: a model may overwrite what it is given, and a leaf must not be.
                 output = model(*(tensor.clone() for tensor in inputs))
@@ -274,15 +273,6 @@ def _made(model: Any) -> torch.nn.Module:
     if not isinstance(made, torch.nn.Module):
         raise AlignmentError(f"torch_model gave a {type(made).__name__}, not a torch.nn.Module")
     return made
-
-
-def _recorder(trace: Trace) -> LayerRecorder:
-    return LayerRecorder(
-        trace,
-        is_tensor=torch.is_tensor,
-        to_array=array_of_torch,
-        version=lambda tensor: tensor._version,
-    )
 
 
 def _backward(outputs: Any, gradients: list) -> None:

@@ -13,7 +13,9 @@ from alignment.compare import relative_error
 from alignment.pair import AlignmentError, TrainSetup
 from alignment.structure import flatten
 from alignment.torch_disturbed import disturbed
+from alignment.torch_guided import recording
 from alignment.torch_optimizer import ENTRIES
+from alignment.tracing import Trace
 from alignment.training import TrainRecord, after, norm_of, rounded
 from alignment.weights import array_of_torch
 
@@ -64,10 +66,12 @@ class TorchTrainer:
         before = {n: rounded(array_of_torch(p)) for n, p in self._parameters.items()}
         old = {n: array_of_torch(b) for n, b in self._model.named_buffers()}
         moved = self._moved(old)
-        with _VarianceWatch(self._model) as variances:
+        trace = Trace()
+        with _VarianceWatch(self._model) as variances, recording(self._model, trace):
             output = self._run(self._model)
-        named = flatten(output, torch.is_tensor, "output")
-        record.outputs = {name: array_of_torch(tensor) for name, tensor in named}
+        for name, tensor in flatten(output, torch.is_tensor, "output"):
+            trace.values[f"output/{name}"] = array_of_torch(tensor)
+        record.activations, record.calls = trace.values, list(trace.tree.parents)
         loss = self._loss(output)
         record.biased, record.samples = variances.biased(), variances.samples
         record.loss = float(loss.detach())

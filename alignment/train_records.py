@@ -12,8 +12,8 @@ from alignment.pair import AlignmentError
 from alignment.training import TrainRecord
 from factseg_paddle.io import atomic_write, sha256_of_file
 
-_NUMBERS = ("step", "rate", "loss", "norm", "clipped_norm", "samples", "sensitivity")
-_ARRAYS = ("gradients", "updates", "buffers", "biased", "outputs")
+_NUMBERS = ("step", "rate", "loss", "norm", "clipped_norm", "samples", "sensitivity", "calls")
+_ARRAYS = ("gradients", "updates", "buffers", "biased", "activations")
 
 
 def save_steps(folder: Path, records: Iterable[TrainRecord]) -> list[dict[str, Any]]:

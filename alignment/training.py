@@ -4,8 +4,8 @@ Training on small batches is chaotic: a free run parts from itself after a round
 step Paddle receives torch's parameters, buffers and optimizer state, and every step is judged by
 itself, in float64 and in training mode:
 
-- loss, gradients (at torch's outputs) and buffers end to end, within FLOAT64_BOUND or what
-  SENSITIVITY allows;
+- the loss end to end, gradients and buffers at torch's activations (see `PaddleSide.backward`),
+  within FLOAT64_BOUND or what SENSITIVITY allows;
 - clipping and optimizer by themselves: Paddle's clip torch's gradients and its optimizer applies
   them. What a step adds to a parameter is compared, not the parameter, which hardly moves.
 
@@ -57,7 +57,9 @@ class TrainRecord:
             n / (n - 1); float64.
         samples: n of each running variance.
         slots: {parameter: {"velocity", "moment1", …: values after the step}}.
-        outputs: of the model, in the dtype of the run.
+        activations: outputs of the layers and of the model, named as in a `Trace`; in the dtype of
+            the run.
+        calls: the layers' calls in order.
         sensitivity: by how much `loss`, `gradient norm`, `gradient/NAME` and what is added to
             `buffer/NAME` change when torch is disturbed, see `alignment.torch_disturbed`.
     """
@@ -73,7 +75,8 @@ class TrainRecord:
     biased: Arrays = field(default_factory=dict)
     samples: dict[str, int] = field(default_factory=dict)
     slots: dict[str, Arrays] = field(default_factory=dict)
-    outputs: Arrays = field(default_factory=dict)
+    activations: Arrays = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
     sensitivity: dict[str, float] = field(default_factory=dict)
 
 
@@ -138,7 +141,7 @@ class TrainJudge:
     """
 
     def __init__(self, weight_map: WeightMap, dtype: str, *, decides: bool) -> None:
-        self._map, self._dtype, self._may_decide = weight_map, dtype, decides
+        self._map, self._dtype, self._decides = weight_map, dtype, decides
         self._names = shown_names(weight_map)
         self._optimizer_bound = OPTIMIZER_BOUND if dtype == "float64" else FLOAT32_AGAINST_FLOAT32
 
@@ -147,11 +150,6 @@ class TrainJudge:
     ) -> list[TensorResult]:
         """The results of one step, in the order in which it is computed."""
         self._step, self._sensitivity = f"step {record.step}", record.sensitivity
-        # Where torch moves by as much as the values themselves in a quarter of them (BatchNorm over
-        # two values, at 32 px), signs flip and nothing that is computed end to end can decide.
-        moves = [SENSITIVITY * value >= 1.0 for value in record.sensitivity.values()]
-        chaotic = sum(moves) > len(moves) / 4
-        self._decides = self._may_decide and not chaotic
         by_itself = self._optimizer_bound
         if 0 < record.clipped_norm < record.norm:
             by_itself += 2 * TORCH_CLIP_EPSILON / record.norm

@@ -166,6 +166,31 @@ def test_batch_norm_that_is_used_twice_in_a_forward():
     assert not report
 
 
+def test_relu_at_zero_in_training_raises_no_alarm():
+    """Sizes of 32 px: rounding puts an input on the other side of 0, and the gradient jumps."""
+
+    def layers(nn):
+        return {"shift": nn.function(lambda x: 0 * x), "relu": nn.relu(), "b": nn.linear(4, 4)}
+
+    def forward(net, x):
+        return net.b(net.relu(net.shift(net.a(x))))
+
+    def pair(shift, **changes):
+        return twins(
+            forward,
+            lambda nn: layers(nn) | {"a": nn.linear(4, 4)},
+            parts=lambda nn: {"shift": nn.function(lambda x: 0 * x + shift)},
+            torch_train=torch_setup(),
+            paddle_train=paddle_setup(),
+            train_steps=2,
+            **changes,
+        )
+
+    passes(pair(1e-12), ["train"])
+    report = align(pair(1e-3), ["train"])
+    assert report.first_divergence == "train:step 0: loss"
+
+
 def test_buffer_of_integers_and_buffer_of_torch_alone():
     """num_batches_tracked, which Paddle lacks, is no difference; a counter of both is compared."""
 

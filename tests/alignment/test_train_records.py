@@ -159,14 +159,16 @@ def test_steps_come_back_to_the_bit(tmp_path):
         updates=arrays("a"),
         buffers={"m": rng.normal(size=4), "n": np.array(7)},
         biased={"v": rng.normal(size=4)},
+        activations={"layer/c": rng.normal(size=(1, 3)), "output/output": rng.normal(size=2)},
+        calls=["c", "c#2"],
         samples={"v": 12},
         slots={"a.b/c": arrays("moment1", "moment2"), "d": arrays("velocity")},
     )
     headers = json.loads(json.dumps(save_steps(tmp_path, [record])))
     (read,) = load_steps(tmp_path, headers)
-    for key in ("step", "rate", "loss", "norm", "clipped_norm", "samples"):
+    for key in ("step", "rate", "loss", "norm", "clipped_norm", "samples", "calls"):
         assert getattr(read, key) == getattr(record, key)
-    for kind in ("gradients", "updates", "buffers", "biased"):
+    for kind in ("gradients", "updates", "buffers", "biased", "activations"):
         assert_equal(getattr(read, kind), getattr(record, kind))
     assert list(read.slots) == list(record.slots)
     for name, own in record.slots.items():
