@@ -106,10 +106,10 @@ Transform = Annotated[
 
 
 class Split(Section):
-    """Where the images and masks of one part of a folder dataset lie.
+    """Where the images and masks of one part of a folder dataset lie, relative to `dataset_root`.
 
     Attributes:
-        image_dir: folder of the images; relative to `dataset_root`.
+        image_dir: folder of the images.
         mask_dir: folder of the masks, or null where there are none.
         names: file listing the names to use, one a line, without suffix; null for all.
     """
@@ -162,6 +162,8 @@ class Data(Section):
             raise ValueError(f"kind isaid has {', '.join(given)} built in; use kind folder")
         if self.kind == "isaid" and self.num_classes != 16:
             raise ValueError(f"num_classes is {self.num_classes}, but iSAID has 16 classes")
+        if self.kind == "isaid" and self.ignore_index != 255:
+            raise ValueError(f"ignore_index is {self.ignore_index}, but iSAID's masks use 255")
         if self.kind == "folder" and self.val is None and self.train is None:
             raise ValueError("kind folder needs train or val, each with an image_dir")
         for key in ("palette", "class_names"):
