@@ -36,9 +36,10 @@ test: $(READY) ## run the test suite
 slow: $(READY) ## run the tests that take minutes
 	$(BIN)/python -m pytest -m "slow and not gpu"
 
-bench: $(READY) ## measure the losses and the metrics against their baselines
+bench: $(READY) ## measure the losses, the metrics and reading against their baselines
 	$(BIN)/python scripts/bench_losses.py
 	$(BIN)/python scripts/bench_metrics.py
+	$(BIN)/python scripts/bench_data.py
 
 lint: $(READY) ## check style and formatting
 	$(BIN)/ruff check .
