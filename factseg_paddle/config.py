@@ -20,6 +20,7 @@ from factseg_paddle.config_schema import Config, Section, Transform
 from factseg_paddle.io import atomic_write
 
 BASE_KEY = "_base_"
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 class ConfigError(ValueError):
@@ -62,6 +63,11 @@ def make_config(values: Mapping[str, Any], source: str) -> Config:
     except ValidationError as error:
         problems = dict.fromkeys(_sentence(problem) for problem in error.errors())
         raise ConfigError(f"{source}: {'; '.join(problems)}") from error
+
+
+def located(path: str) -> Path:
+    """Where a path of a configuration leads: what is relative is so to the repository."""
+    return REPOSITORY / path  # an absolute path stays as it is
 
 
 def save_config(config: Config, path: str | Path) -> None:
