@@ -67,12 +67,27 @@ class Split(Section):
     names: PathText | None = None
 
 
+class Sample(Section):
+    """Painted scenes with iSAID's classes, see `factseg_paddle.data.synthetic`.
+
+    Attributes:
+        images: how many, of which 1 in 4 is for validation.
+        size: side in pixels.
+        seed: of the scenes.
+    """
+
+    images: Annotated[int, Field(ge=2)] = 8
+    size: Annotated[int, Field(ge=64, le=8192)] = 512
+    seed: Count = 0
+
+
 class Data(Section):
     """The images, their classes, and what training does to them.
 
     Attributes:
         kind: "isaid" for the original's layout, raw or prepared; "folder" for one's own data.
         dataset_root: folder of the data.
+        sample: scenes to paint into `dataset_root` where nothing lies yet; null for none.
         train: of a folder dataset.
         val: of a folder dataset.
         image_suffix: of a folder dataset.
@@ -84,11 +99,12 @@ class Data(Section):
         patch_size: side of the training windows, in pixels.
         stride: distance of neighbouring training windows.
         cache_mb: memory for decoded images per process where the data are not prepared.
-        transforms: in this order; normalize is the last one, and evaluation uses it too.
+        transforms: in this order; one of them is normalize, which evaluation uses too.
     """
 
     kind: Literal["isaid", "folder"] = "isaid"
     dataset_root: PathText = "data/isaid"
+    sample: Sample | None = None
     train: Split | None = None
     val: Split | None = None
     image_suffix: str = ".png"
@@ -111,8 +127,12 @@ class Data(Section):
             raise ValueError(f"kind isaid has {', '.join(given)} built in; use kind folder")
         if self.kind == "isaid" and self.num_classes != 16:
             raise ValueError(f"num_classes is {self.num_classes}, but iSAID has 16 classes")
+        if self.kind == "isaid" and self.ignore_index != 255:
+            raise ValueError(f"ignore_index is {self.ignore_index}, but iSAID's masks use 255")
         if self.kind == "folder" and self.val is None and self.train is None:
             raise ValueError("kind folder needs train or val, each with an image_dir")
+        if self.kind == "folder" and self.sample:
+            raise ValueError("a sample is painted as iSAID; use kind isaid")
         return self
 
     @model_validator(mode="after")
@@ -135,14 +155,16 @@ class Data(Section):
         if self.stride > self.patch_size:
             raise ValueError(f"stride {self.stride} leaves gaps between patches")
         names = [transform.name for transform in self.transforms]
-        if "normalize" not in names or names.index("normalize") != len(names) - 1:
-            raise ValueError("transforms must end with normalize and have it once")
+        if names.count("normalize") != 1:
+            raise ValueError("transforms must have normalize once")
+        if "color_jitter" in names[names.index("normalize") :]:
+            raise ValueError("color_jitter changes colours on the scale 0 to 255; normalize later")
         return self
 
     @property
     def normalization(self) -> Normalize:
         """Mean and standard deviation, for training and evaluation alike."""
-        return self.transforms[-1]  # type: ignore[return-value]
+        return next(t for t in self.transforms if isinstance(t, Normalize))
 
 
 class Model(Section):
