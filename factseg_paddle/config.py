@@ -7,6 +7,7 @@ with the file and the key, and a misspelt key with the one that was probably mea
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,7 +41,20 @@ def load_config(
         ConfigError: the file or a base is missing or no YAML, a key is unknown, a value does not
             fit. All mistakes of a file are in one message.
     """
-    merged = _read(Path(path), ())
+    return changed_config(_read(Path(path), ()), str(path), opts, changes)
+
+
+def changed_config(
+    values: Mapping[str, Any],
+    source: str,
+    opts: Sequence[str] = (),
+    changes: Mapping[str, Any] | None = None,
+) -> Config:
+    """Apply changes to plain values, such as those in a checkpoint, and check them.
+
+    Args, errors: as `load_config` and `make_config`.
+    """
+    merged = copy.deepcopy(dict(values))
     for text in opts:
         key, separator, value = text.partition("=")
         if not separator or not key.strip():
@@ -48,7 +62,7 @@ def load_config(
         _set(merged, key.strip(), _parsed(value, f"--opts {text}"))
     for key, value in (changes or {}).items():
         _set(merged, key, value)
-    return make_config(merged, str(path))
+    return make_config(merged, source)
 
 
 def make_config(values: Mapping[str, Any], source: str) -> Config:

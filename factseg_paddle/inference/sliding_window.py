@@ -59,6 +59,7 @@ class SlidingWindow:
         scales: factors of the image's size; the probabilities of all are averaged.
         mean: of the channels, on the scale 0 to 255.
         std: of the channels, on the scale 0 to 255.
+        num_classes: channels that the predictor shall give; None takes what it gives.
 
     Raises:
         ValueError: a number is out of its range.
@@ -72,6 +73,7 @@ class SlidingWindow:
     scales: tuple[float, ...] = (1.0,)
     mean: tuple[float, float, float] = ISAID_MEAN
     std: tuple[float, float, float] = ISAID_STD
+    num_classes: int | None = None
 
     def __post_init__(self) -> None:
         sliding_windows(1, 1, size=self.patch_size, stride=self.stride)
@@ -88,6 +90,7 @@ class SlidingWindow:
         *,
         mean: tuple[float, float, float] = ISAID_MEAN,
         std: tuple[float, float, float] = ISAID_STD,
+        num_classes: int | None = None,
     ) -> SlidingWindow:
         """As a configuration's section `eval` says."""
         return cls(
@@ -99,6 +102,7 @@ class SlidingWindow:
             tuple(settings.scales),
             mean,
             std,
+            num_classes,
         )
 
     def count(self, height: int, width: int) -> int:
@@ -122,7 +126,7 @@ class SlidingWindow:
 
         Raises:
             ValueError: the reader gives another shape, or `predict` gives another shape than
-                [N, C, h, w], another C than before, or values that are not finite.
+                [N, C, h, w], another C than expected or before, or values that are not finite.
         """
         streams = [self._at_scale(read, (height, width), scale) for scale in self.scales]
         top = 0
@@ -172,7 +176,7 @@ class SlidingWindow:
         )
         sums, top = None, 0
         while batch := list(islice(inputs, self.batch_size)):
-            outputs = self._predicted(batch, None if sums is None else len(sums))
+            outputs = self._predicted(batch, self.num_classes if sums is None else len(sums))
             if sums is None:
                 sums = np.zeros((outputs.shape[1], windows[0].height, width), np.float32)
             for (window, mirror, _), output in zip(batch, outputs, strict=True):

@@ -1,0 +1,130 @@
+"""Prediction from files to files: what `scripts/predict.py` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from factseg_paddle.config_schema import Data
+from factseg_paddle.data.palettes import ISAID_CLASSES, ISAID_PALETTE
+from factseg_paddle.engine.evaluator import mean_and_std
+from factseg_paddle.engine.restore import ISAID_CLASS_COUNT, Restored, restore
+from factseg_paddle.inference.legend import share_text
+from factseg_paddle.inference.predict_files import FileResult, find_images, predict_files
+from factseg_paddle.inference.predictor import network_predictor
+from factseg_paddle.inference.sliding_window import SlidingWindow
+from factseg_paddle.inference.visualize import Classes, distinct_colors
+
+
+@dataclass(frozen=True, eq=False)
+class PredictionRun:
+    """A prediction that can start.
+
+    Attributes:
+        files: the images.
+        engine: the sliding window over the network.
+        classes: names and colours.
+        masks: folder of masks for error maps, or None.
+        restored: the network and its configuration.
+    """
+
+    files: tuple[Path, ...]
+    engine: SlidingWindow
+    classes: Classes
+    masks: Path | None
+    restored: Restored
+
+    @classmethod
+    def prepare(
+        cls,
+        weights: Path,
+        images: Path,
+        *,
+        config: Path | None = None,
+        opts: Sequence[str] = (),
+        changes: Mapping[str, Any] | None = None,
+        masks: Path | None = None,
+    ) -> PredictionRun:
+        """Find the images and load the network; other arguments and errors as `restore`.
+
+        Raises:
+            ValueError: weights, configuration or device can't be used.
+            OSError: there are no images, or no such folder of masks.
+        """
+        files = tuple(find_images(images))
+        if masks is not None and not masks.is_dir():
+            raise FileNotFoundError(f"--masks {masks} is no folder; give the folder of the masks")
+        restored = restore(weights, config=config, opts=opts, changes=changes)
+        data = restored.config.data
+        mean, std = mean_and_std(data.transforms)
+        engine = SlidingWindow.of_settings(
+            network_predictor(restored.network),
+            restored.config.eval,
+            mean=mean,
+            std=std,
+            num_classes=data.num_classes,
+        )
+        return cls(files, engine, classes_of(data), masks, restored)
+
+    def run(
+        self,
+        output: Path,
+        *,
+        on_start: Callable[[Path, int], None] = lambda *_: None,
+        on_inputs: Callable[[int], None] = lambda _: None,
+        on_result: Callable[[FileResult], None] = lambda _: None,
+    ) -> list[FileResult]:
+        """Predict all files; see `predict_files`. `on_inputs` is told of each batch's size.
+
+        Raises:
+            OSError: the folders under `output` can't be made.
+        """
+
+        def predict(images: np.ndarray) -> np.ndarray:
+            probabilities = self.engine.predict(images)
+            on_inputs(len(images))
+            return probabilities
+
+        return predict_files(
+            self.files,
+            output,
+            replace(self.engine, predict=predict),
+            self.classes,
+            masks=self.masks,
+            on_start=on_start,
+            on_result=on_result,
+        )
+
+    def line(self, result: FileResult) -> str:
+        """What a person reads of one file: the classes found, most pixels first."""
+        if not result:
+            return f"failed: {result.problem}"
+        order = np.argsort(-result.pixels[1:], kind="stable") + 1
+        total = int(result.pixels.sum())
+        found = ", ".join(
+            f"{self.classes.names[i]} {share_text(int(result.pixels[i]), total)}"
+            for i in order
+            if result.pixels[i]
+        )
+        return f"{result.path.name}: {found or f'{self.classes.names[0]} only'}"
+
+
+def classes_of(data: Data) -> Classes:
+    """Names and colours of a configuration's classes; numbers and bright colours where it is mute.
+
+    Sixteen classes without names and colours are iSAID's only where the configuration says so.
+    """
+    if data.kind == "isaid" and data.num_classes == ISAID_CLASS_COUNT:
+        return Classes(ISAID_CLASSES, ISAID_PALETTE, data.ignore_index)
+    names = data.class_names or [
+        "background",
+        *(f"class {index}" for index in range(1, data.num_classes)),
+    ]
+    palette = (
+        np.array(data.palette, np.uint8) if data.palette else distinct_colors(data.num_classes)
+    )
+    return Classes(tuple(names), palette, data.ignore_index)
