@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     changes = {"eval.flip": True} if args.flip else {}
     for key, value in (
-        ("data.dataset_root", args.dataset_root and str(args.dataset_root.resolve())),
+        ("data.dataset_root", args.dataset_root),
         ("eval.scales", args.scales),
         ("eval.batch_size", args.batch_size),
         ("device", args.device),
@@ -95,7 +95,7 @@ def _parser() -> ArgumentParser:
     add = parser.add_argument
     add("--weights", required=True, type=Path, help=".pdparams file or checkpoint folder")
     add("--config", type=Path, help="YAML file (default: the one that lies with the weights)")
-    add("--dataset_root", type=Path, help="folder of the data, in place of the configuration's")
+    add("--dataset_root", help="folder of the data, in place of the configuration's")
     add("--output", type=Path, default=REPOSITORY / "output" / "evaluation", help="folder to write")
     add("--flip", action="store_true", help="average over both mirror images as well")
     add("--scales", type=float, nargs="+", help="factors of the image's size to average over")

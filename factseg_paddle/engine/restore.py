@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from factseg_paddle.config import ConfigError, changed_config, load_config
+from factseg_paddle.config import ConfigError, change_config, load_config, make_config
 from factseg_paddle.config_schema import Config
 from factseg_paddle.engine.build import build_model, select_device
 from factseg_paddle.engine.weights import load_weights, read_weights
@@ -93,7 +93,7 @@ def _config_beside(
             values = json.loads(state.read_text(encoding="utf-8"))["config"]
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{state} is damaged ({error}); give --config") from error
-        return changed_config(values, str(state), opts, changes), str(state)
+        return change_config(make_config(values, str(state)), str(state), opts, changes), str(state)
     for file in (folder / "config.yml", folder.parent / "config.yml"):
         if file.is_file():
             return load_config(file, opts, changes), str(file)
@@ -101,4 +101,4 @@ def _config_beside(
     data: dict[str, Any] = {"num_classes": classes, "transforms": [{"name": "normalize"}]}
     if classes != ISAID_CLASS_COUNT:
         data |= {"kind": "folder", "val": {"image_dir": "."}}
-    return changed_config({"data": data}, source, opts, changes), source
+    return change_config(make_config({"data": data}, source), source, opts, changes), source

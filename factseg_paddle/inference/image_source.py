@@ -99,10 +99,9 @@ def _bands(dataset: rasterio.DatasetReader, path: Path) -> tuple[list[int], np.n
     kinds = set(dataset.dtypes)
     if kinds != {"uint8"}:
         raise ValueError(f"image {path} has {', '.join(kinds)} values; convert it to 8 bits")
-    meaning = dataset.colorinterp
-    if dataset.count > 4 or ColorInterp.cyan in meaning:
+    if dataset.count > 4:
         raise ValueError(f"image {path} has {dataset.count} channels; convert it to RGB")
-    if meaning[0] == ColorInterp.palette:
+    if dataset.colorinterp[0] == ColorInterp.palette:
         table = np.zeros((256, 3), np.uint8)
         for index, color in dataset.colormap(1).items():
             table[index] = color[:3]

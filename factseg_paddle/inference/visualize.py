@@ -61,9 +61,10 @@ def distinct_colors(count: int) -> np.ndarray:
     """Colours for `count` classes, [count, 3] uint8: black, then bright ones far apart."""
     colors = [(0, 0, 0), *_DISTINCT]
     for index in range(len(colors), count):
-        hue = index * 137.508 % 360 / 2  # the golden angle; OpenCV counts in units of 2 degrees
-        pixel = np.array([[[hue, (255, 140)[index % 2], (255, 215)[index // 2 % 2]]]], np.uint8)
-        colors.append(tuple(cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0].tolist()))
+        hue = index * 137.508 % 360  # the golden angle; then paler and darker turns of it
+        shade = np.array([[[hue, 0.8 - index % 3 * 0.2, 1 - index % 4 * 0.12]]], np.float32)
+        bright = cv2.cvtColor(shade, cv2.COLOR_HSV2RGB)[0, 0]
+        colors.append(tuple((bright * 255).round().astype(int).tolist()))
     return np.array(colors[:count], np.uint8)
 
 
