@@ -9,7 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from factseg_paddle.config_schema import Evaluation, Normalize, Transform
+from factseg_paddle.config_schema import Evaluation
+from factseg_paddle.config_transforms import Normalize, Transform
 from factseg_paddle.data.patches import Window
 from factseg_paddle.data.transforms import ISAID_MEAN, ISAID_STD
 from factseg_paddle.inference.sliding_window import Predict, SlidingWindow
