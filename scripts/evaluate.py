@@ -58,7 +58,7 @@ def _evaluate(args: argparse.Namespace, changes: dict) -> int:
         print(sentence, file=sys.stderr)
 
     try:
-        from factseg_paddle.engine.evaluator import class_table
+        from factseg_paddle.engine.log_format import class_table
         from factseg_paddle.engine.run_evaluation import EvaluationRun
 
         run = EvaluationRun.prepare(
@@ -82,8 +82,9 @@ def _evaluate(args: argparse.Namespace, changes: dict) -> int:
     except (ValueError, OSError) as error:
         say(f"evaluate.py: {error}; the images that are done are kept")
         return 1
-    print(class_table(evaluated.metrics))
-    print(evaluated.metrics)
+    metrics = evaluated.metrics
+    print(class_table(metrics.class_iou, metrics.mean_iou))
+    print(metrics)
     print(f"{len(evaluated.images)} images; details: {args.output}")
     return 0
 

@@ -121,8 +121,8 @@ def draw_confusion(metrics: Metrics, matrix: np.ndarray) -> Figure:
     side = 3.5 + 0.5 * min(count, 40)
     figure = Figure(figsize=(side + 1.5, side), dpi=100, layout="constrained")
     axes = figure.add_subplot()
+    axes.set_facecolor("0.9")  # shows where a row is undefined
     picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
-    picture.cmap.set_bad("0.93")
     figure.colorbar(picture, label="share of the class's pixels, %", shrink=0.8)
     axes.set_xticks(range(count), metrics.class_names, rotation=45, ha="right")
     axes.set_yticks(range(count), metrics.class_names)

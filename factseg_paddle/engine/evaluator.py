@@ -156,22 +156,6 @@ def mean_and_std(transforms: Sequence[Transform]) -> tuple[Channels, Channels]:
     return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
 
-def class_table(metrics: Metrics) -> str:
-    """The IoU of each class and their mean, in the form of the published evaluation log."""
-    rows = [(str(i), _iou(value)) for i, value in enumerate(metrics.class_iou)]
-    rows = [("class", "iou"), *rows, ("mIoU", _iou(metrics.mean_iou))]
-    widths = [max(len(row[column]) for row in rows) + 2 for column in (0, 1)]
-    rule = "+".join(["", *("-" * width for width in widths), ""])
-    lines = [
-        f"|{''.join(f'{cell:^{w}}|' for cell, w in zip(row, widths, strict=True))}" for row in rows
-    ]
-    return "\n".join([rule, lines[0], rule, *lines[1:], rule])
-
-
-def _iou(value: float) -> str:
-    return "absent" if np.isnan(value) else f"{value:.8g}"
-
-
 def _evaluate_image(
     pairs: Pairs,
     engine: SlidingWindow,

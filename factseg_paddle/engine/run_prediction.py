@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from factseg_paddle.config_schema import Data
+from factseg_paddle.data.image_files import read_mask
 from factseg_paddle.data.palettes import ISAID_CLASSES, ISAID_PALETTE
 from factseg_paddle.engine.evaluator import mean_and_std
-from factseg_paddle.engine.restore import ISAID_CLASS_COUNT, Restored, restore
+from factseg_paddle.engine.restore import Restored, restore
 from factseg_paddle.inference.legend import share_text
-from factseg_paddle.inference.predict_files import FileResult, find_images, predict_files
+from factseg_paddle.inference.predict_files import FileResult, Masks, find_images, predict_files
 from factseg_paddle.inference.predictor import network_predictor
 from factseg_paddle.inference.sliding_window import SlidingWindow
 from factseg_paddle.inference.visualize import Classes, distinct_colors
@@ -28,14 +30,14 @@ class PredictionRun:
         files: the images.
         engine: the sliding window over the network.
         classes: names and colours.
-        masks: folder of masks for error maps, or None.
+        masks: for error maps, or None.
         restored: the network and its configuration.
     """
 
     files: tuple[Path, ...]
     engine: SlidingWindow
     classes: Classes
-    masks: Path | None
+    masks: Masks | None
     restored: Restored
 
     @classmethod
@@ -68,7 +70,9 @@ class PredictionRun:
             std=std,
             num_classes=data.num_classes,
         )
-        return cls(files, engine, classes_of(data), masks, restored)
+        classes = classes_of(data)
+        read = partial(read_mask, palette=classes.palette)
+        return cls(files, engine, classes, Masks(masks, read) if masks else None, restored)
 
     def run(
         self,
@@ -114,11 +118,8 @@ class PredictionRun:
 
 
 def classes_of(data: Data) -> Classes:
-    """Names and colours of a configuration's classes; numbers and bright colours where it is mute.
-
-    Sixteen classes without names and colours are iSAID's only where the configuration says so.
-    """
-    if data.kind == "isaid" and data.num_classes == ISAID_CLASS_COUNT:
+    """Names and colours of a configuration's classes; numbers and bright colours where it is mute."""
+    if data.kind == "isaid":
         return Classes(ISAID_CLASSES, ISAID_PALETTE, data.ignore_index)
     names = data.class_names or [
         "background",

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from factseg_paddle.data.image_files import read_mask
 from factseg_paddle.data.patches import Window
 from factseg_paddle.inference.image_source import SUFFIXES, ImageSource, open_image
 from factseg_paddle.inference.pictures import error_picture, overlay_picture
@@ -23,6 +22,24 @@ KINDS = ("index", "color", "overlay", "error")
 
 MASK_SUFFIXES = (".png", "_instance_color_RGB.png", ".tif", ".bmp")
 """What may follow an image's name in the name of its mask."""
+
+
+@dataclass(frozen=True)
+class Masks:
+    """A folder of masks.
+
+    Attributes:
+        folder: where they lie.
+        read: gives the class indices of a file, [H, W] integers.
+    """
+
+    folder: Path
+    read: Callable[[Path], np.ndarray]
+
+    def of_image(self, image: Path) -> Path | None:
+        """The mask of an image; None where there is none."""
+        candidates = (self.folder / f"{image.stem}{suffix}" for suffix in MASK_SUFFIXES)
+        return next((mask for mask in candidates if mask.is_file()), None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,22 +90,22 @@ def predict_files(
     engine: SlidingWindow,
     classes: Classes,
     *,
-    masks: Path | None = None,
+    masks: Masks | None = None,
     on_start: Callable[[Path, int], None] = lambda *_: None,
     on_result: Callable[[FileResult], None] = lambda _: None,
 ) -> list[FileResult]:
     """Predict files one after the other; one that fails is reported and the rest go on.
 
     A file's pictures appear together when all are complete: `output/index/NAME.png` (indices, with
-    the palette), `color/NAME.png`, `overlay/NAME.png`, and `error/NAME.png` where `masks` holds a
-    mask of that name.
+    the palette), `color/NAME.png`, `overlay/NAME.png`, and `error/NAME.png` where there is a mask of
+    that name.
 
     Args:
         files: the images.
         output: folder of the results; it is made.
         engine: the window and the network.
         classes: names and colours.
-        masks: folder of masks, as colours or indices.
+        masks: where masks lie and what reads them; None draws no error maps.
         on_start: is told of each file when it is open, and how many inputs of the network it takes.
         on_result: is told what became of each.
 
@@ -99,12 +116,12 @@ def predict_files(
         (output / kind).mkdir(parents=True, exist_ok=True)
     results = []
     for path, name in zip(files, output_names(files), strict=True):
-        mask = _mask_of(path, masks) if masks else None
+        mask = masks.of_image(path) if masks else None
         nothing = np.zeros(len(classes.names), np.int64)
         try:
             with open_image(path) as source:
                 on_start(path, engine.count(source.height, source.width))
-                truth = _read_truth(mask, path, source, classes) if mask else None
+                truth = _read_truth(masks, mask, path, source) if mask else None
                 result = _predict_image(path, source, truth, output, name, engine, classes)
         # a damaged file, one too large, a full disk: what the next file may not suffer from
         except (ValueError, OSError) as error:
@@ -148,13 +165,8 @@ def _predict_image(
     return FileResult(path, targets, pixels)
 
 
-def _mask_of(image: Path, folder: Path) -> Path | None:
-    candidates = (folder / f"{image.stem}{suffix}" for suffix in MASK_SUFFIXES)
-    return next((mask for mask in candidates if mask.is_file()), None)
-
-
-def _read_truth(mask: Path, path: Path, source: ImageSource, classes: Classes) -> np.ndarray:
-    truth = read_mask(mask, classes.palette)
+def _read_truth(masks: Masks, mask: Path, path: Path, source: ImageSource) -> np.ndarray:
+    truth = masks.read(mask)
     if truth.shape != (source.height, source.width):
         raise ValueError(
             f"image {path} is {source.height} x {source.width} pixels (rows x columns) but mask "

@@ -8,7 +8,7 @@ from sklearn.metrics import confusion_matrix
 
 from factseg_paddle.config_schema import Evaluation
 from factseg_paddle.config_transforms import Normalize, VerticalFlip
-from factseg_paddle.engine.evaluator import class_table, evaluate, mean_and_std
+from factseg_paddle.engine.evaluator import evaluate, mean_and_std
 from factseg_paddle.metrics import ConfusionMatrix
 from tests.engine.fake_pairs import RAW, FakePairs, confusing, knowing
 
@@ -130,18 +130,3 @@ def test_counts_that_do_not_fit_are_not_added():
         with pytest.raises(ValueError, match=r"can't be added; give integers \[4, 4\]"):
             matrix.add(wrong)
     assert not matrix.matrix.any()
-
-
-def test_the_table_has_the_published_form():
-    matrix = ConfusionMatrix(3)
-    matrix.add(np.array([[90, 10, 0], [0, 50, 0], [0, 0, 0]]))
-    assert class_table(matrix.compute()).splitlines() == [
-        "+-------+------------+",
-        "| class |    iou     |",
-        "+-------+------------+",
-        "|   0   |    0.9     |",
-        "|   1   | 0.83333333 |",
-        "|   2   |   absent   |",
-        "|  mIoU | 0.86666667 |",
-        "+-------+------------+",
-    ]

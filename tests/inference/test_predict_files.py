@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from factseg_paddle.data.image_files import read_image, write_png
+from factseg_paddle.data.image_files import read_image, read_mask, write_png
 from factseg_paddle.data.palettes import ISAID_CLASSES, ISAID_PALETTE
 from factseg_paddle.inference import predict_files as module
-from factseg_paddle.inference.predict_files import find_images, output_names, predict_files
+from factseg_paddle.inference.predict_files import Masks, find_images, output_names, predict_files
 from factseg_paddle.inference.sliding_window import SlidingWindow
 from factseg_paddle.inference.visualize import ERROR_COLORS, Classes
 
@@ -95,7 +95,7 @@ def test_an_error_map_is_drawn_where_a_mask_exists(folder, tmp_path):
     truth[0] = 255
     write_png(masks / "a_instance_color_RGB.png", ISAID_PALETTE[np.where(truth == 255, 0, truth)])
     write_png(masks / "b.png", truth)
-    results = run(folder, tmp_path / "out", masks=masks)
+    results = run(folder, tmp_path / "out", masks=Masks(masks, read_mask))
     assert [len(result.pictures) for result in results] == [4, 4, 3]
     assert sorted(p.name for p in (tmp_path / "out/error").iterdir()) == ["a.png", "b.png"]
     error = read_image(tmp_path / "out/error/b.png")
@@ -159,7 +159,7 @@ def test_a_mask_of_another_size_or_with_foreign_colours_fails_its_file(folder, t
     masks.mkdir()
     write_png(masks / "a.png", np.zeros((90, 111), np.uint8))
     write_png(masks / "b.png", np.full((90, 110, 3), 77, np.uint8))
-    results = run(folder, tmp_path / "out", masks=masks)
+    results = run(folder, tmp_path / "out", masks=Masks(masks, read_mask))
     assert [bool(result) for result in results] == [False, False, True]
     assert "90 x 110 pixels (rows x columns) but mask" in results[0].problem
     assert "does not fit the palette" in results[1].problem
