@@ -118,7 +118,7 @@ class PredictionRun:
 
 
 def classes_of(data: Data) -> Classes:
-    """Names and colours of a configuration's classes; numbers and bright colours where it is mute."""
+    """Names and colours of the classes; numbers and bright colours where data has none."""
     if data.kind == "isaid":
         return Classes(ISAID_CLASSES, ISAID_PALETTE, data.ignore_index)
     names = data.class_names or [

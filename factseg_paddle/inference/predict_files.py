@@ -97,8 +97,7 @@ def predict_files(
     """Predict files one after the other; one that fails is reported and the rest go on.
 
     A file's pictures appear together when all are complete: `output/index/NAME.png` (indices, with
-    the palette), `color/NAME.png`, `overlay/NAME.png`, and `error/NAME.png` where there is a mask of
-    that name.
+    the palette), `color/NAME.png`, `overlay/NAME.png`, and `error/NAME.png` where there is a mask.
 
     Args:
         files: the images.
