@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import warnings
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -43,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     ):
         if value is not None:
             changes[key] = value
+    warnings.filterwarnings("ignore", message="No ccache found")  # paddle's, on every import
     try:
         with stop_on_signals():
             return _evaluate(args, changes)

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     """Print one line per image; progress and what failed on stderr."""
     args = _parser().parse_args(argv)
     changes = {"device": args.device} if args.device else {}
+    warnings.filterwarnings("ignore", message="No ccache found")  # paddle's, on every import
     try:
         with stop_on_signals():
             return _predict(args, changes)
