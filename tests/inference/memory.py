@@ -1,6 +1,7 @@
 """Predict a large image in a process of its own and print its peak memory; see test_memory.py.
 
-Arguments: height, width, backbone or "stand-in".
+Arguments: height, width, and "stand-in", a backbone, or the path of a TIFF of this size, which is
+then predicted with all its pictures.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -34,7 +36,24 @@ def network(backbone):
     return network_predictor(FactSeg(16, backbone))
 
 
+def predict_tiff(path):
+    """From file to files; GDAL's cache is kept from growing with the image."""
+    from factseg_paddle.data.palettes import ISAID_CLASSES, ISAID_PALETTE
+    from factseg_paddle.inference import image_source
+    from factseg_paddle.inference.predict_files import predict_files
+    from factseg_paddle.inference.visualize import Classes
+
+    image_source._GDAL_CACHE_MB = 8
+    classes = Classes(ISAID_CLASSES, ISAID_PALETTE)
+    (result,) = predict_files([path], path.parent / "out", SlidingWindow(stand_in), classes)
+    assert result, result.problem
+
+
 def main(height, width, kind):
+    if kind.endswith(".tif"):
+        predict_tiff(Path(kind))
+        print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.3f} GiB")
+        return
     predict = stand_in if kind == "stand-in" else network(kind)
     engine = SlidingWindow(predict)
     rows, started = 0, time.monotonic()

@@ -7,7 +7,9 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import tifffile
 
 from tests.paths import REPO
 
@@ -39,6 +41,18 @@ def test_a_taller_image_takes_no_more():
     low, _ = peak_of(1500, 1000, "stand-in")
     high, _ = peak_of(6000, 1000, "stand-in")
     assert high < low + 0.02
+
+
+def test_a_taller_tiff_takes_no_more_with_all_its_pictures(tmp_path):
+    peaks = []
+    for height in (1500, 12000):
+        path = tmp_path / f"{height}.tif"
+        pixels = np.zeros((height, 800, 3), np.uint8)
+        pixels[::7] = 90
+        tifffile.imwrite(path, pixels, photometric="rgb", rowsperstrip=16, compression="zlib")
+        peaks.append(peak_of(height, 800, path)[0])
+    # the image alone would be 0.027 GiB, each picture of it as much
+    assert peaks[1] < peaks[0] + 0.012
 
 
 @pytest.mark.slow

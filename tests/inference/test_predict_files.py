@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -137,21 +135,28 @@ def test_a_damage_that_shows_late_leaves_nothing_half_written(folder, tmp_path):
     assert left == ["a.png"] * 3
 
 
-@pytest.mark.parametrize(
-    ("error", "sentence"),
-    [
-        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
-        (MemoryError(), "does not fit into memory"),
-    ],
-)
-def test_a_full_disk_or_memory_fails_one_file(folder, tmp_path, monkeypatch, error, sentence):
-    def full(*_):
-        raise error
+def test_a_full_disk_fails_the_file_and_leaves_nothing(folder, tmp_path, file_size_limit):
+    with file_size_limit(1000):
+        results = run(folder, tmp_path / "out")
+    assert not any(results)
+    assert [str(result.path) in result.problem for result in results] == [True] * 3
+    assert "File too large" in results[0].problem
+    assert not [p for p in (tmp_path / "out").rglob("*") if p.is_file()]
+    assert all(run(folder, tmp_path / "out"))
+
+
+def test_an_image_too_large_for_memory_fails_alone(folder, tmp_path, monkeypatch):
+    opened = module.open_image
+
+    def full(path):
+        if path.name == "b.tif":
+            raise MemoryError
+        return opened(path)
 
     monkeypatch.setattr(module, "open_image", full)
     results = run(folder, tmp_path / "out")
-    assert [sentence in result.problem for result in results] == [True] * 3
-    assert [str(result.path) in result.problem for result in results] == [True] * 3
+    assert [bool(result) for result in results] == [True, False, True]
+    assert results[1].problem == f"{folder / 'b.tif'} does not fit into memory"
 
 
 def test_a_mask_of_another_size_or_with_foreign_colours_fails_its_file(folder, tmp_path):

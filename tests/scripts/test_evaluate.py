@@ -186,6 +186,15 @@ def test_a_mask_that_is_damaged_on_the_way_is_status_1(files, tmp_path, capsys, 
     assert not list((tmp_path / "out/predictions").iterdir())
 
 
+def test_a_full_disk_is_status_1(files, tmp_path, capsys, file_size_limit):
+    config, weights = files
+    out = tmp_path / "out"
+    with file_size_limit(900):
+        assert run("--config", config, "--weights", weights, "--output", out) == 1
+    one_sentence(capsys, names=["File too large", "are kept"])
+    assert not list(out.glob("predictions/*"))
+
+
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["TERM", "INT"]
 )
