@@ -20,7 +20,7 @@ import yaml
 from pydantic import ValidationError
 
 from factseg_paddle.config_messages import Layer, describe
-from factseg_paddle.config_schema import PATH_KEYS, Config
+from factseg_paddle.config_schema import PATH_KEYS, REPOSITORY, Config
 from factseg_paddle.io import atomic_write
 
 BASE_KEY = "_base_"
@@ -81,6 +81,11 @@ def make_config(values: Mapping[str, Any], source: str) -> Config:
     if not isinstance(values, Mapping):
         raise ConfigError(f"{source} holds a {type(values).__name__}; give keys with values")
     return _checked([Layer(source, values)], source)
+
+
+def located(path: str) -> Path:
+    """Where a path of a configuration leads: what is relative is so to the repository."""
+    return REPOSITORY / path  # an absolute path stays as it is
 
 
 def save_config(config: Config, path: str | Path) -> None:

@@ -53,7 +53,7 @@ Colour = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3
 
 
 class Split(Section):
-    """Where the images and masks of one part of a folder dataset lie.
+    """Where the images and masks of one part of a folder dataset lie, relative to `dataset_root`.
 
     Attributes:
         image_dir: folder of the images, inside `dataset_root`.
@@ -111,6 +111,8 @@ class Data(Section):
             raise ValueError(f"kind isaid has {', '.join(given)} built in; use kind folder")
         if self.kind == "isaid" and self.num_classes != 16:
             raise ValueError(f"num_classes is {self.num_classes}, but iSAID has 16 classes")
+        if self.kind == "isaid" and self.ignore_index != 255:
+            raise ValueError(f"ignore_index is {self.ignore_index}, but iSAID's masks use 255")
         if self.kind == "folder" and self.val is None and self.train is None:
             raise ValueError("kind folder needs train or val, each with an image_dir")
         return self

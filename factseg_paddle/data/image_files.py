@@ -8,6 +8,7 @@ what it claims to be or an error that names it.
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,24 @@ from factseg_paddle.io import atomic_write
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_SIGNATURE = b"\xff\xd8"
 _PNG_GREY, _PNG_PALETTE, _PNG_GREY_ALPHA = 0, 3, 4  # colour types of the IHDR chunk
+
+
+@dataclass(frozen=True)
+class MaskCoding:
+    """What the values of masks mean.
+
+    Attributes:
+        num_classes: indices below it are classes.
+        palette: RGB colour of each class, [num_classes, 3] uint8; None where masks hold indices.
+        ignore_index: the index of pixels that count for nothing.
+    """
+
+    num_classes: int
+    palette: np.ndarray | None
+    ignore_index: int = IGNORE_INDEX
+
+
+ISAID_CODING = MaskCoding(len(ISAID_PALETTE), ISAID_PALETTE)
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -41,41 +60,42 @@ def read_image(path: str | Path) -> np.ndarray:
         raise ValueError(f"image {path} {error}") from error
 
 
-def read_mask(path: str | Path, palette: np.ndarray = ISAID_PALETTE) -> np.ndarray:
+def read_mask(path: str | Path, coding: MaskCoding = ISAID_CODING) -> np.ndarray:
     """Read a mask as class indices, whether it is stored as colours or as indices.
 
-    One channel holds indices. Three channels hold colours. A palette PNG holds colours where all
-    colours that it uses are the given palette's (a colour mask saved with fewer bits), and indices
-    where none contradicts its index (VOC).
+    One channel holds indices, unless each of its grey values is a colour of the palette. Three
+    channels hold colours. A palette PNG holds colours where all colours that it uses are the given
+    palette's (a colour mask saved with fewer bits), and indices where none contradicts its index
+    (VOC). Without a palette there are indices only.
 
     Args:
         path: a lossless image file, 8 bits a channel or fewer.
-        palette: RGB colour of each class, [C, 3] uint8.
+        coding: what its values mean.
 
     Returns:
-        Class indices, [H, W] uint8; indices below C, and 255 for pixels to ignore.
+        Class indices, [H, W] uint8; indices below the number of classes, and `ignore_index`.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is truncated, damaged, lossy, has more than 8 bits a channel, or holds
-            colours or indices that the palette lacks.
+            colours or indices that are not the coding's.
     """
     data = _read_file(Path(path), "mask")
     try:
-        return _decode_mask(data, palette)
+        return _decode_mask(data, coding)
     except ValueError as error:
         raise ValueError(f"mask {path} {error}") from error
 
 
 def read_pair(
-    image_path: str | Path, mask_path: str | Path, palette: np.ndarray = ISAID_PALETTE
+    image_path: str | Path, mask_path: str | Path, coding: MaskCoding = ISAID_CODING
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read an image and its mask, which must be of one size.
 
     Args:
         image_path: as in `read_image`.
         mask_path: as in `read_mask`.
-        palette: RGB colour of each class, [C, 3] uint8.
+        coding: as in `read_mask`.
 
     Returns:
         RGB [H, W, 3] uint8 and class indices [H, W] uint8.
@@ -84,7 +104,7 @@ def read_pair(
         FileNotFoundError: one of the files is missing.
         ValueError: as in `read_image` and `read_mask`, or the two differ in size.
     """
-    image, labels = read_image(image_path), read_mask(mask_path, palette)
+    image, labels = read_image(image_path), read_mask(mask_path, coding)
     if image.shape[:2] != labels.shape:
         raise ValueError(
             f"image {image_path} is {image.shape[0]} x {image.shape[1]} pixels (rows x columns) "
@@ -152,33 +172,35 @@ def _as_rgb(pixels: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(pixels[..., :3], cv2.COLOR_BGR2RGB)
 
 
-def _decode_mask(data: bytes, palette: np.ndarray) -> np.ndarray:
+def _decode_mask(data: bytes, coding: MaskCoding) -> np.ndarray:
     if data.startswith(_JPEG_SIGNATURE):
         raise ValueError("is a JPEG, which changes colours and indices; save masks as PNG")
     if not data.startswith(_PNG_SIGNATURE):
         pixels = _decode(data)
-        return _check_indices(pixels, palette) if pixels.ndim == 2 else _colors(pixels, palette)
+        return _one_channel(pixels, coding) if pixels.ndim == 2 else _colors(pixels, coding)
     chunks = dict(_png_chunks(data))
     bits, color_type = chunks[b"IHDR"][8:10]
     if color_type == _PNG_PALETTE:
-        return _decode_palette_png(data, bits, chunks[b"PLTE"], palette)
+        return _decode_palette_png(data, bits, chunks[b"PLTE"], coding)
     pixels = _decode(data)
     if color_type == _PNG_GREY:
         first = pixels if pixels.ndim == 2 else pixels[..., 0]
-        return _check_indices(_unscale(first, bits), palette)
+        return _one_channel(_unscale(first, bits), coding)
     if color_type == _PNG_GREY_ALPHA:  # OpenCV repeats the grey channel in B, G and R
-        return _check_indices(pixels[..., 0].copy(), palette)
-    return _colors(pixels, palette)
+        return _one_channel(pixels[..., 0].copy(), coding)
+    return _colors(pixels, coding)
 
 
-def _decode_palette_png(data: bytes, bits: int, entries: bytes, palette: np.ndarray) -> np.ndarray:
+def _decode_palette_png(data: bytes, bits: int, entries: bytes, coding: MaskCoding) -> np.ndarray:
     """Read a palette PNG, whose indices OpenCV does not give away, as colours or as indices."""
     indices = _unscale(_decode(_palette_to_grey(data)), bits)
     colors = [tuple(entries[i : i + 3]) for i in range(0, len(entries), 3)]
     used = np.unique(indices).tolist()
     if used[-1] >= len(colors):
         raise ValueError(f"uses entry {used[-1]} of a palette of {len(colors)}; save it again")
-    class_of = {tuple(color): index for index, color in enumerate(palette.tolist())}
+    if coding.palette is None:
+        return _check_indices(indices, coding)
+    class_of = {tuple(color): index for index, color in enumerate(coding.palette.tolist())}
     known = {entry: class_of[colors[entry]] for entry in used if colors[entry] in class_of}
     if len(known) == len(used):
         table = np.zeros(256, dtype=np.uint8)
@@ -190,23 +212,42 @@ def _decode_palette_png(data: bytes, bits: int, entries: bytes, palette: np.ndar
                 f"has entry {entry} in the colour {colors[entry]} of class {index}, beside colours "
                 "that are no class's; save it as RGB colours or as one channel of indices"
             )
-    return _check_indices(indices, palette)
+    return _check_indices(indices, coding)
 
 
-def _colors(pixels: np.ndarray, palette: np.ndarray) -> np.ndarray:
+def _colors(pixels: np.ndarray, coding: MaskCoding) -> np.ndarray:
+    if coding.palette is None:
+        raise ValueError(
+            f"has {pixels.shape[2]} channels where one of class indices is expected; "
+            "give the palette of its colours (data.palette)"
+        )
     try:
-        return color_to_index(_as_rgb(pixels), palette)
+        return color_to_index(_as_rgb(pixels), coding.palette)
     except ValueError as error:
         raise ValueError(f"does not fit the palette: {error}") from error
 
 
-def _check_indices(indices: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    outside = (indices >= len(palette)) & (indices != IGNORE_INDEX)
+def _one_channel(pixels: np.ndarray, coding: MaskCoding) -> np.ndarray:
+    """Grey values that are all colours of the palette, such as 0 and 255 for two classes, are so.
+
+    Otherwise a white class would silently be the pixels to ignore.
+    """
+    if coding.palette is not None:
+        greys = coding.palette[(coding.palette == coding.palette[:, :1]).all(axis=1), 0]
+        used = np.flatnonzero(cv2.calcHist([pixels], [0], None, [256], [0, 256]))
+        if np.isin(used, greys).all():
+            return color_to_index(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), coding.palette)
+    return _check_indices(pixels, coding)
+
+
+def _check_indices(indices: np.ndarray, coding: MaskCoding) -> np.ndarray:
+    outside = (indices >= coding.num_classes) & (indices != coding.ignore_index)
     if outside.any():
         values, counts = np.unique(indices[outside], return_counts=True)
         named = ", ".join(f"{v} in {n} pixels" for v, n in zip(values[:8], counts[:8], strict=True))
         raise ValueError(
-            f"holds indices that are neither below {len(palette)} nor {IGNORE_INDEX}: {named}"
+            f"holds indices that are neither below {coding.num_classes} "
+            f"nor {coding.ignore_index}: {named}"
         )
     return indices
 

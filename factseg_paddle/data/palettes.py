@@ -118,6 +118,24 @@ def index_to_color(labels: np.ndarray, palette: np.ndarray = ISAID_PALETTE) -> n
     return palette[labels]
 
 
+def distinct_palette(num_classes: int) -> np.ndarray:
+    """Colours for classes that have none, [C, 3] uint8: PASCAL VOC's, class 0 black.
+
+    The bits of the index go to red, green and blue in turn, the lowest to the highest, so no two
+    classes share a colour.
+    """
+    index = np.arange(num_classes)
+    palette = np.zeros((num_classes, 3), dtype=np.uint8)
+    for bit in range(8):
+        palette[:, bit % 3] |= ((index >> bit & 1) << (7 - bit // 3)).astype(np.uint8)
+    return palette
+
+
+def check_palette(palette: np.ndarray) -> None:
+    """Raise a ValueError where a palette is misshapen or gives one colour to two classes."""
+    _palette_keys(palette)
+
+
 def _color_keys(colors: np.ndarray) -> np.ndarray:
     """Pack [..., 3] uint8 colours into their 24-bit numbers, [...] uint32."""
     keys = colors[..., 0].astype(np.uint32)

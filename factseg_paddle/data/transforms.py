@@ -16,7 +16,7 @@ def horizontal_flip(image: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, 
     """Mirror left and right.
 
     Args:
-        image: RGB, [H, W, 3] uint8.
+        image: RGB, [H, W, 3] uint8, or float32 once it is normalised.
         labels: class indices, [H, W] of an integer type.
 
     Returns:
@@ -39,7 +39,7 @@ def rot90(image: np.ndarray, labels: np.ndarray, k: int) -> tuple[np.ndarray, np
     """Turn counter-clockwise by k quarter turns.
 
     Args:
-        image: RGB, [H, W, 3] uint8.
+        image: RGB, [H, W, 3] uint8, or float32 once it is normalised.
         labels: class indices, [H, W] of an integer type.
         k: number of quarter turns, 0 to 3.
 
@@ -61,7 +61,7 @@ def crop(
     """Cut out a window that lies inside the image.
 
     Args:
-        image: RGB, [H, W, 3] uint8.
+        image: RGB, [H, W, 3] uint8, or float32 once it is normalised.
         labels: class indices, [H, W] of an integer type.
         top: first row.
         left: first column.
@@ -96,10 +96,10 @@ def pad_to(
     image_fill: int = 0,
     ignore_index: int = 255,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pad at the right and at the bottom up to a size, before normalising.
+    """Pad at the right and at the bottom up to a size.
 
     Args:
-        image: RGB, [H, W, 3] uint8.
+        image: RGB, [H, W, 3] uint8, or float32 once it is normalised.
         labels: class indices, [H, W] of an integer type that can hold ignore_index.
         height: rows of the result, at least H.
         width: columns of the result, at least W.
@@ -107,7 +107,7 @@ def pad_to(
         ignore_index: value of the padding in the labels.
 
     Returns:
-        New arrays, [height, width, 3] uint8 and [height, width] of the labels' dtype.
+        New arrays, [height, width, 3] and [height, width], of the same dtypes.
 
     Raises:
         ValueError: the image is larger than the result, the labels cannot hold ignore_index, or
@@ -208,9 +208,10 @@ def to_chw(image: np.ndarray) -> np.ndarray:
 
 
 def _check_pair(image: np.ndarray, labels: np.ndarray) -> None:
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.float32):
         raise ValueError(
-            f"an image is [H, W, 3] uint8, this one is {list(image.shape)} {image.dtype}"
+            "an image is [H, W, 3] uint8, or float32 once it is normalised; "
+            f"this one is {list(image.shape)} {image.dtype}"
         )
     if labels.ndim != 2 or labels.dtype.kind not in "iu":
         raise ValueError(

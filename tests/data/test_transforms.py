@@ -43,6 +43,24 @@ def test_step_equals_the_reference_bit_by_bit(step, dtype):
     np.testing.assert_array_equal(labels, before[1])
 
 
+@pytest.mark.parametrize("step", INTEGER_STEPS)
+def test_normalised_image_goes_through_the_same_steps(step):
+    image, labels = scene()
+    after = INTEGER_STEPS[step](transforms, transforms.normalize(image), labels)
+    before = INTEGER_STEPS[step](transforms, image, labels)
+    assert after[0].dtype == np.float32
+    np.testing.assert_array_equal(after[1], before[1])
+    if not step.startswith("pad"):
+        np.testing.assert_array_equal(after[0], transforms.normalize(before[0]))
+
+
+def test_padding_after_normalising_is_zero_and_not_black():
+    image, labels = scene(30, 40)
+    padded = transforms.pad_to(transforms.normalize(image), labels, height=32, width=48)[0]
+    assert not padded[30:].any()
+    assert not padded[:, 40:].any()
+
+
 def test_rot90_is_counter_clockwise():
     image = np.zeros((2, 3, 3), np.uint8)
     labels = np.array([[1, 2, 3], [4, 5, 6]])
@@ -128,8 +146,8 @@ def test_real_pair_equals_the_reference(shared_data, name):
 
 GUARDS = [
     (
-        lambda i, y: transforms.horizontal_flip(i.astype(np.float32), y),
-        "uint8, this one is .*float32",
+        lambda i, y: transforms.horizontal_flip(i.astype(np.float64), y),
+        "uint8, or float32 .* this one is .*float64",
     ),
     (lambda i, y: transforms.vertical_flip(i[..., 0], y), r"an image is \[H, W, 3\] uint8"),
     (lambda i, y: transforms.rot90(i, y.astype(np.float64), 1), r"labels are \[H, W\] integers"),

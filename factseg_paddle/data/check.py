@@ -1,0 +1,178 @@
+"""Looking for all that is wrong with a data set, before it costs a training run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from factseg_paddle.config import located
+from factseg_paddle.config_schema import Data
+from factseg_paddle.data.image_files import MaskCoding, read_image, read_mask
+from factseg_paddle.data.isaid import masks_without_image
+from factseg_paddle.data.pair_files import DataError, PairFiles, read_headers
+from factseg_paddle.data.pairs import STORE_FILE, class_names_of, coding_of, find_pairs
+from factseg_paddle.data.palettes import ISAID_CLASSES
+from factseg_paddle.data.workers import run_tasks
+
+Track = Callable[[Iterable, int], Iterable]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found.
+
+    Attributes:
+        class_names: of each class.
+        images: number of each split; a split that is absent is left out.
+        pixels: of each class over all masks, [num_classes] int64; None of a prepared store, whose
+            bytes alone are checked.
+        problems: sentences, one for each thing to mend.
+    """
+
+    class_names: tuple[str, ...]
+    images: dict[str, int]
+    pixels: np.ndarray | None
+    problems: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return not self.problems and sum(self.images.values()) > 0
+
+    def __str__(self) -> str:
+        images = " and ".join(f"{count} {split}" for split, count in self.images.items())
+        verdict = f"{len(self.problems)} problems" if self.problems else "all fine"
+        if self.pixels is None:
+            return f"{images} pairs of a prepared store: {verdict}"
+        total = max(int(self.pixels.sum()), 1)
+        classes = dict(zip(self.class_names, self.pixels.tolist(), strict=True))
+        seen = ", ".join(f"{name} {count / total:.2%}" for name, count in classes.items() if count)
+        absent = ", ".join(name for name, count in classes.items() if not count)
+        nowhere = f"; nowhere: {absent}" if absent else ""
+        return f"{images} images: {verdict}; pixels: {seen}{nowhere}"
+
+
+def check_data(data: Data, *, num_workers: int, track: Track) -> Checked:
+    """Read every file of all splits of the data, and list all problems.
+
+    A missing mask, a file that is truncated, damaged or no image, 16 bits a channel, colours or
+    indices that are no class's, image and mask of different size, a mask without its image; of a
+    prepared store, files whose bytes have changed.
+
+    Args:
+        data: what to look at.
+        num_workers: processes; 0 works in this one.
+        track: wraps the iteration over a number of files, for a progress bar.
+
+    Raises:
+        DataError: there is nothing to look at.
+        concurrent.futures.process.BrokenProcessPool: a process was killed.
+    """
+    root = located(data.dataset_root)
+    if data.kind == "isaid" and (root / STORE_FILE).is_file():
+        return _check_store(root, num_workers, track)
+    splits = _splits(data)
+    coding = coding_of(data)
+    tasks = [_Task(pair, coding) for pairs in splits.values() for pair in pairs]
+    problems = [
+        f"mask {mask} has no image; add the image or remove the mask"
+        for split in (splits if data.kind == "isaid" else ())
+        for mask in masks_without_image(root, split)
+    ]
+    pixels = np.zeros(data.num_classes, dtype=np.int64)
+    with closing(run_tasks(_check_pair, tasks, num_workers)) as results:
+        for found in track(results, len(tasks)):
+            problems += found.problems
+            pixels += found.pixels
+    if not problems and np.count_nonzero(pixels) < 2:
+        problems.append(
+            f"all masks hold class {int(pixels.argmax())} and pixels to ignore alone; look at "
+            "data.palette, data.num_classes and data.ignore_index"
+        )
+    images = {split: len(pairs) for split, pairs in splits.items()}
+    return Checked(class_names_of(data), images, pixels, tuple(problems))
+
+
+@dataclass(frozen=True)
+class _Task:
+    files: PairFiles
+    coding: MaskCoding = field(compare=False)
+
+
+@dataclass(frozen=True)
+class _Found:
+    problems: list[str]
+    pixels: np.ndarray
+
+
+def _splits(data: Data) -> dict[str, list[PairFiles]]:
+    """The splits that are there; iSAID may have one of the two, a folder dataset all it names."""
+    splits, absent = {}, []
+    for split in ("train", "val"):
+        if data.kind == "folder" and getattr(data, split) is None:
+            continue
+        try:
+            splits[split] = find_pairs(data, split)
+        except DataError as error:
+            absent.append(error)
+    if absent and (data.kind == "folder" or not splits):
+        raise absent[0]
+    return splits
+
+
+def _check_pair(task: _Task) -> _Found:
+    """All that is wrong with a pair; what its headers say wrong is not said twice."""
+    pair, problems = task.files, list(read_headers([task.files]).problems)
+    pixels = np.zeros(task.coding.num_classes, dtype=np.int64)
+    if not any(str(pair.image) in problem for problem in problems):
+        _try(lambda: read_image(pair.image), problems)
+    if pair.mask is None:
+        problems.append(f"image {pair.image} has no mask: mask_dir is not configured")
+    elif not any(f"mask {pair.mask}" in problem for problem in problems):
+        labels = _try(lambda: read_mask(pair.mask, task.coding), problems)
+        if labels is not None:
+            pixels += np.bincount(labels.ravel(), minlength=256)[: len(pixels)]
+    return _Found(problems, pixels)
+
+
+def _try(read: Callable[[], np.ndarray], problems: list[str]) -> np.ndarray | None:
+    try:
+        return read()
+    except (ValueError, OSError) as error:  # the decoder's sentences name the file
+        problems.append(str(error))
+        return None
+
+
+@dataclass(frozen=True)
+class _StoredTask:
+    folder: Path
+    record: object
+
+
+def _check_store(root: Path, num_workers: int, track: Track) -> Checked:
+    from factseg_paddle.data.store import load_store, split_folder
+
+    store = load_store(root)
+    if not store.complete:
+        raise DataError(
+            f"the prepared store {root} is not complete; run without --check, it goes on"
+        )
+    tasks = [
+        _StoredTask(split_folder(root, split), pair)
+        for split, pairs in store.pairs.items()
+        for pair in pairs
+    ]
+    problems: list[str] = []
+    with closing(run_tasks(_check_stored, tasks, num_workers)) as results:
+        for found in track(results, len(tasks)):
+            problems += found
+    images = {split: len(pairs) for split, pairs in store.pairs.items()}
+    return Checked(ISAID_CLASSES, images, None, tuple(problems))
+
+
+def _check_stored(task: _StoredTask) -> list[str]:
+    from factseg_paddle.data.store import hash_problems
+
+    return hash_problems(task.folder, task.record)

@@ -1,0 +1,66 @@
+"""The size and depth of an image file, read from its header without decoding pixels."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by the colour type of the IHDR chunk
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What a file says about its pixels.
+
+    Attributes:
+        height: rows.
+        width: columns.
+        channels: values of a pixel as stored; 1 for a palette.
+        bits: of one channel.
+        is_jpeg: whether the values went through a lossy format.
+    """
+
+    height: int
+    width: int
+    channels: int
+    bits: int
+    is_jpeg: bool = False
+
+
+def read_header(path: Path) -> ImageHeader:
+    """Read the header of a PNG, JPEG, TIFF or BMP file.
+
+    Raises:
+        ValueError: the file is truncated or no image; the message names it.
+        OSError: the file can't be read.
+    """
+    with path.open("rb") as file:
+        start = file.read(26)
+    if not start.startswith(_PNG_SIGNATURE):
+        return _read_other(path)
+    if len(start) < 26 or start[12:16] != b"IHDR" or start[25] not in _PNG_CHANNELS:
+        raise ValueError(f"{path} is truncated or damaged; copy or download it again")
+    width, height = struct.unpack(">II", start[16:24])
+    return ImageHeader(height, width, _PNG_CHANNELS[start[25]], start[24])
+
+
+def _read_other(path: Path) -> ImageHeader:
+    import rasterio  # here, since data that are PNG files alone do not need it
+    from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            with rasterio.open(path) as source:
+                bits = np.dtype(source.dtypes[0]).itemsize * 8
+                is_jpeg = source.driver == "JPEG"
+                return ImageHeader(source.height, source.width, source.count, bits, is_jpeg)
+        except RasterioIOError as error:
+            raise ValueError(
+                f"{path} is no image or is damaged; give a PNG, JPEG, TIFF or BMP file"
+            ) from error

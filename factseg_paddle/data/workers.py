@@ -1,0 +1,62 @@
+"""Work shared out to processes that end when the one that started them does."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.connection import wait
+from typing import TypeVar
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def run_tasks(
+    function: Callable[[Task], Result], tasks: Sequence[Task], num_workers: int
+) -> Generator[Result, None, None]:
+    """Work on tasks; the results come in their order.
+
+    Args:
+        function: of a module, since its name goes to the processes.
+        tasks: its arguments.
+        num_workers: processes; 0 works in this one.
+
+    Yields:
+        A result of each task. Close the generator where not all are taken: it ends the processes.
+
+    Raises:
+        concurrent.futures.process.BrokenProcessPool: a process was killed.
+        Exception: what `function` raised; tasks that have not begun are dropped.
+    """
+    if num_workers == 0:
+        yield from map(function, tasks)
+        return
+    # Spawned, not forked: threads of OpenCV or of a framework do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(num_workers, context, _start_worker)
+    try:
+        yield from executor.map(function, tasks)
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the starter decides
+    threading.Thread(target=_end_with_the_starter, daemon=True).start()
+
+
+def _end_with_the_starter() -> None:
+    """After a kill -9 of the starter, its workers would wait for tasks for ever."""
+    starter = multiprocessing.parent_process()
+    if starter is not None:
+        wait([starter.sentinel])
+        os._exit(1)
