@@ -12,14 +12,21 @@ import numpy as np
 
 from factseg_paddle.config_schema import Data
 from factseg_paddle.data.image_files import read_mask
-from factseg_paddle.data.palettes import ISAID_CLASSES, ISAID_PALETTE
+from factseg_paddle.data.pairs import class_names_of, coding_of
+from factseg_paddle.data.palettes import distinct_palette
 from factseg_paddle.engine.evaluator import mean_and_std
 from factseg_paddle.engine.restore import Restored, restore
 from factseg_paddle.inference.legend import share_text
-from factseg_paddle.inference.predict_files import FileResult, Masks, find_images, predict_files
+from factseg_paddle.inference.predict_files import (
+    MASK_SUFFIXES,
+    FileResult,
+    Masks,
+    find_images,
+    predict_files,
+)
 from factseg_paddle.inference.predictor import network_predictor
 from factseg_paddle.inference.sliding_window import SlidingWindow
-from factseg_paddle.inference.visualize import Classes, distinct_colors
+from factseg_paddle.inference.visualize import Classes
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +77,7 @@ class PredictionRun:
             std=std,
             num_classes=data.num_classes,
         )
-        classes = classes_of(data)
-        read = partial(read_mask, palette=classes.palette)
-        return cls(files, engine, classes, Masks(masks, read) if masks else None, restored)
+        return cls(files, engine, classes_of(data), masks_of(data, masks), restored)
 
     def run(
         self,
@@ -118,14 +123,16 @@ class PredictionRun:
 
 
 def classes_of(data: Data) -> Classes:
-    """Names and colours of the classes; numbers and bright colours where data has none."""
-    if data.kind == "isaid":
-        return Classes(ISAID_CLASSES, ISAID_PALETTE, data.ignore_index)
-    names = data.class_names or [
-        "background",
-        *(f"class {index}" for index in range(1, data.num_classes)),
-    ]
-    palette = (
-        np.array(data.palette, np.uint8) if data.palette else distinct_colors(data.num_classes)
-    )
-    return Classes(tuple(names), palette, data.ignore_index)
+    """Names and colours of the classes; numbers and made-up colours where data has none."""
+    palette = coding_of(data).palette
+    if palette is None:
+        palette = distinct_palette(data.num_classes)
+    return Classes(class_names_of(data), palette, data.ignore_index)
+
+
+def masks_of(data: Data, folder: Path | None) -> Masks | None:
+    """A folder of masks that are named and coded as those of the configured data."""
+    if folder is None:
+        return None
+    suffixes = (data.mask_suffix, *MASK_SUFFIXES) if data.kind == "folder" else MASK_SUFFIXES
+    return Masks(folder, partial(read_mask, coding=coding_of(data)), suffixes)

@@ -21,7 +21,7 @@ KINDS = ("index", "color", "overlay", "error")
 """Folders of the pictures."""
 
 MASK_SUFFIXES = (".png", "_instance_color_RGB.png", ".tif", ".bmp")
-"""What may follow an image's name in the name of its mask."""
+"""Of masks: the image's own name, or iSAID's form."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,16 @@ class Masks:
     Attributes:
         folder: where they lie.
         read: gives the class indices of a file, [H, W] integers.
+        suffixes: what may follow an image's name in the name of its mask, the first found counts.
     """
 
     folder: Path
     read: Callable[[Path], np.ndarray]
+    suffixes: tuple[str, ...] = MASK_SUFFIXES
 
     def of_image(self, image: Path) -> Path | None:
         """The mask of an image; None where there is none."""
-        candidates = (self.folder / f"{image.stem}{suffix}" for suffix in MASK_SUFFIXES)
+        candidates = (self.folder / f"{image.stem}{suffix}" for suffix in self.suffixes)
         return next((mask for mask in candidates if mask.is_file()), None)
 
 
