@@ -128,6 +128,10 @@ def test_imports_that_run_later_are_told_apart():
         ("torch_ref, torch_ref.data, torch_ref.metrics", "torch"),
         ("factseg_paddle, factseg_paddle.data.synthetic, factseg_paddle.data.transforms", "paddle"),
         ("factseg_paddle.metrics, factseg_paddle.io, factseg_paddle.command_line", "paddle"),
+        (
+            "factseg_paddle.config, factseg_paddle.engine.curves, factseg_paddle.engine.vdl",
+            "paddle",
+        ),
         ("alignment, alignment.__main__, alignment.pairs.factseg, alignment.conversion", "torch"),
         ("alignment, alignment.__main__, alignment.pairs.factseg, alignment.conversion", "paddle"),
     ],

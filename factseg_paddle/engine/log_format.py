@@ -96,12 +96,6 @@ class RunLog:
     evaluations: tuple[EvaluationRecord, ...]
     notes: tuple[str, ...] = ()
 
-    @property
-    def best(self) -> EvaluationRecord | None:
-        """The evaluation with the highest mIoU, the first of equals; None without any."""
-        defined = [record for record in self.evaluations if not np.isnan(record.mean_iou)]
-        return max(defined, key=lambda record: record.mean_iou, default=None)
-
 
 def format_train_line(line: TrainLine) -> str:
     """The line, without an end of line."""
