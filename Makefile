@@ -12,10 +12,10 @@ SAMPLE := output/sample
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help align faults calibrate test slow bench lint format clean
+.PHONY: help align faults calibrate test slow bench bench-evaluation lint format clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
 
 align: $(READY) ## make sample data and hold the Paddle FactSeg against torch's: steps 00-06
 	$(BIN)/python scripts/make_sample_data.py --output $(SAMPLE)
@@ -40,6 +40,10 @@ bench: $(READY) ## measure the losses, the metrics and reading against their bas
 	$(BIN)/python scripts/bench_losses.py
 	$(BIN)/python scripts/bench_metrics.py
 	$(BIN)/python scripts/bench_data.py
+
+bench-evaluation: $(READY) ## time and peak memory of the sliding window; FactSeg-50 over 4000 x 13383
+	$(BIN)/python scripts/bench_evaluation.py
+	$(BIN)/python scripts/bench_evaluation.py --largest
 
 lint: $(READY) ## check style and formatting
 	$(BIN)/ruff check .

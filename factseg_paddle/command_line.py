@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import NoReturn
 
 SYSTEM_LIBRARIES = {
@@ -10,6 +14,32 @@ SYSTEM_LIBRARIES = {
     "libgthread-2.0.so.0": "OpenCV needs the system library GLib: apt-get install libglib2.0-0",
     "libgomp.so.1": "Paddle and torch need the system library libgomp: apt-get install libgomp1",
 }
+
+
+class Stopped(BaseException):
+    """A signal told the program to stop; `status` is what it shall leave with.
+
+    No Exception, as KeyboardInterrupt is none: what handles errors may not take it for one.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.status = 128 + number
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[None]:
+    """Turn SIGTERM and Ctrl-C into `Stopped`, so that half-written files are removed."""
+
+    def stop(number: int, _frame: FrameType | None) -> NoReturn:
+        raise Stopped(number)
+
+    earlier = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 def explain_import_error(error: ImportError) -> str:

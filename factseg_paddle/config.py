@@ -2,25 +2,29 @@
 
 A file may name others under `_base_`, which it then changes key by key; `--opts` changes single
 values last. Values are plain data: nothing in a file names code. Every mistake is reported at once,
-with the file and the key, and a misspelt key with the one that was probably meant.
+with the file or option and the key, and a misspelt or misplaced key with the one that was meant.
+
+The YAML is that of version 1.2's core: 1e-4 is a number, `no` a text. There are no tags and no
+aliases, by which a file of a few lines may stand for gigabytes.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from factseg_paddle.config_schema import Config, Section, Transform
+from factseg_paddle.config_messages import Layer, describe
+from factseg_paddle.config_schema import PATH_KEYS, REPOSITORY, Config
 from factseg_paddle.io import atomic_write
 
 BASE_KEY = "_base_"
-REPOSITORY = Path(__file__).resolve().parents[1]
+COMMAND_LINE = "the command line"
 
 
 class ConfigError(ValueError):
@@ -32,6 +36,10 @@ def load_config(
 ) -> Config:
     """Read a file with its bases and apply changes.
 
+    Relative paths are taken from the repository where a file has them, and from the current folder
+    where `opts` or `changes` do; `_base_` from the folder of the file that names it. The result
+    has absolute paths, `as_plain` and `save_config` give those inside the repository as relative.
+
     Args:
         path: a YAML file.
         opts: texts such as "train.batch_size=4"; the value is YAML.
@@ -41,15 +49,27 @@ def load_config(
         ConfigError: the file or a base is missing or no YAML, a key is unknown, a value does not
             fit. All mistakes of a file are in one message.
     """
-    merged = _read(Path(path), ())
-    for text in opts:
-        key, separator, value = text.partition("=")
-        if not separator or not key.strip():
-            raise ConfigError(f"--opts {text}: give key=value, such as train.batch_size=4")
-        _set(merged, key.strip(), _parsed(value, f"--opts {text}"))
-    for key, value in (changes or {}).items():
-        _set(merged, key, value)
-    return make_config(merged, str(path))
+    return _changed(_read(Path(path), ()), str(path), opts, changes)
+
+
+def change_config(
+    config: Config,
+    source: str,
+    opts: Sequence[str] = (),
+    changes: Mapping[str, Any] | None = None,
+) -> Config:
+    """The same for a configuration at hand, such as that of a run to resume.
+
+    Args:
+        config: what to change.
+        source: what messages call it.
+        opts: as in `load_config`.
+        changes: as in `load_config`.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    return _changed([Layer(source, as_plain(config))], source, opts, changes)
 
 
 def make_config(values: Mapping[str, Any], source: str) -> Config:
@@ -58,16 +78,9 @@ def make_config(values: Mapping[str, Any], source: str) -> Config:
     Raises:
         ConfigError: as `load_config`.
     """
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        problems = dict.fromkeys(_sentence(problem) for problem in error.errors())
-        raise ConfigError(f"{source}: {'; '.join(problems)}") from error
-
-
-def located(path: str) -> Path:
-    """Where a path of a configuration leads: what is relative is so to the repository."""
-    return REPOSITORY / path  # an absolute path stays as it is
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{source} holds a {type(values).__name__}; give keys with values")
+    return _checked([Layer(source, values)], source)
 
 
 def save_config(config: Config, path: str | Path) -> None:
@@ -76,76 +89,36 @@ def save_config(config: Config, path: str | Path) -> None:
     Raises:
         OSError: it can't be written.
     """
-    text = yaml.safe_dump(as_plain(config), sort_keys=False, allow_unicode=True)
+    text = yaml.dump(as_plain(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def as_plain(config: Config) -> dict[str, Any]:
     """The configuration as dictionaries, lists, texts and numbers that `make_config` takes."""
-    plain = config.model_dump()
-    if config.data.kind == "isaid":
-        for key in ("train", "val", "image_suffix", "mask_suffix", "palette", "class_names"):
-            del plain["data"][key]
-    return plain
+    return config.model_dump()
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's numbers: PyYAML takes 1e-4 for a text. A key that stands twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {key} stands there twice", problem_mark=node.start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)
+def _changed(
+    layers: list[Layer], main: str, opts: Sequence[str], changes: Mapping[str, Any] | None
+) -> Config:
+    for text in opts:
+        key, separator, value = text.partition("=")
+        if not separator or not all(part.strip() for part in key.split(".")):
+            raise ConfigError(f"--opts {text}: give key=value, such as train.batch_size=4")
+        option = f"--opts {text}"
+        layers.append(_from_here(Layer(option, _nested(key, _parsed(value, option)))))
+    for key, value in (changes or {}).items():
+        layers.append(_from_here(Layer(COMMAND_LINE, _nested(key, value))))
+    return _checked(layers, main)
 
 
-def _read(path: Path, within: tuple[Path, ...]) -> dict[str, Any]:
-    """The merged content of a file and its bases."""
-    resolved = path.resolve()
-    if resolved in within:
-        chain = " -> ".join(str(file) for file in (*within, resolved))
-        raise ConfigError(f"{BASE_KEY} goes in a circle: {chain}")
-    if not path.is_file():
-        by = f", which {within[-1]} names as {BASE_KEY}" if within else ""
-        raise ConfigError(f"the configuration {path}{by} does not exist")
+def _checked(layers: Sequence[Layer], main: str) -> Config:
+    merged: Mapping[str, Any] = reduce(_merged, (layer.values for layer in layers), {})
     try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is no UTF-8 text") from error
-    content = _parsed(text, str(path))
-    if content is None:
-        content = {}
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} holds a {type(content).__name__}; give keys with values")
-    bases = content.pop(BASE_KEY, [])
-    bases = [bases] if isinstance(bases, str) else bases
-    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
-        raise ConfigError(f"{path}: {BASE_KEY} is {bases!r}; give a file or a list of files")
-    merged: dict[str, Any] = {}
-    for base in bases:
-        merged = _merged(merged, _read(path.parent / base, (*within, resolved)))
-    return _merged(merged, content)
-
-
-def _parsed(text: str, source: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise ConfigError(f"{source}{where}: {problem}") from error
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError(describe(error, main, layers)) from error
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,58 +130,138 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
-    *sections, last = dotted.split(".")
-    for depth, section in enumerate(sections):
-        inner = values.setdefault(section, {})
-        if not isinstance(inner, dict):
-            name = ".".join(sections[: depth + 1])
-            raise ConfigError(f"{dotted}: {name} is a {type(inner).__name__} and has no keys")
-        values = inner
-    values[last] = value
+def _nested(dotted: str, value: Any) -> dict[str, Any]:
+    for part in reversed(dotted.split(".")):
+        value = {part.strip(): value}
+    return value
 
 
-def _sentence(problem: Mapping[str, Any]) -> str:
-    where = [part for part in problem["loc"] if part not in _TRANSFORM_NAMES]
-    key = ".".join(str(part) for part in where) or "the file"
-    if problem["type"] == "extra_forbidden":
-        close = _closest(str(where[-1]), _known_keys(problem["loc"][:-1]))
-        return f"{key} is not known" + (f", did you mean {close}?" if close else "")
-    if problem["type"] == "missing":
-        return f"{key} is missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    given = problem.get("input")
-    shown = "" if isinstance(given, (dict, list)) else f" (it is {given!r})"
-    return f"{key}: {message[0].lower()}{message[1:]}{shown}"
+def _from_here(layer: Layer) -> Layer:
+    """The layer with its relative paths taken from the current folder."""
+    values = layer.values
+    for dotted in PATH_KEYS:
+        found = layer.get(tuple(dotted.split(".")))
+        # ~ is the home folder, an empty text an error: the schema sees to both
+        if isinstance(found, str) and found and not found.startswith("~"):
+            values = _merged(values, _nested(dotted, str(Path.cwd() / found)))
+    return Layer(layer.source, values)
 
 
-_TRANSFORM_NAMES = frozenset(
-    get_args(kind.model_fields["name"].annotation)[0] for kind in get_args(get_args(Transform)[0])
-)
+# Files ---------------------------------------------------------------------------------------
 
 
-def _known_keys(location: Sequence[str | int]) -> Iterable[str]:
-    """The keys of the section at a location of pydantic's."""
-    kinds = {
-        get_args(kind.model_fields["name"].annotation)[0]: kind
-        for kind in get_args(get_args(Transform)[0])
-    }
-    section: Any = Config
-    for part in location:
-        if part in kinds and section is not Config:
-            section = kinds[part]
-        elif isinstance(part, str) and part in section.model_fields:
-            section = _section_of(section.model_fields[part].annotation) or section
-    return section.model_fields
+def _read(path: Path, within: tuple[Path, ...]) -> list[Layer]:
+    """The contents of a file and its bases, these first."""
+    content = _parsed(_text_of(path, within), str(path))
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds a {type(content).__name__}; give keys with values")
+    bases = content.pop(BASE_KEY, [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise ConfigError(f"{path}: {BASE_KEY} is {bases!r}; give a file or a list of files")
+    within = (*within, path.resolve())
+    layers = [layer for base in bases for layer in _read(path.parent / base, within)]
+    return [*layers, Layer(str(path), content)]
 
 
-def _section_of(annotation: Any) -> type[Section] | None:
-    candidates = [annotation, *get_args(annotation)]
-    return next(
-        (c for c in candidates if isinstance(c, type) and issubclass(c, Section)),
-        None,
-    )
+def _text_of(path: Path, within: tuple[Path, ...]) -> str:
+    by = f", which {within[-1]} names as {BASE_KEY}," if within else ""
+    if not path.is_file():
+        fault = "is no file" if path.exists() else "does not exist"
+        raise ConfigError(f"the configuration {path}{by} {fault}")
+    if path.resolve() in within:
+        chain = " -> ".join(map(str, (*within, path.resolve())))
+        raise ConfigError(f"{BASE_KEY} goes in a circle: {chain}")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the configuration {path}{by} is no UTF-8 text") from error
+    except OSError as error:
+        reason = error.strerror
+        raise ConfigError(f"the configuration {path}{by} can't be read: {reason}") from error
 
 
-def _closest(name: str, known: Iterable[str]) -> str:
-    return next(iter(difflib.get_close_matches(name, list(known), n=1)), "")
+def _parsed(text: str, source: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise ConfigError(f"{source}{where}: {problem}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{source}: lists or sections lie too deep in each other") from error
+
+
+# YAML ----------------------------------------------------------------------------------------
+
+_PLAIN = {  # tag: what plain texts are of it, and the characters with which they begin
+    "null": (r"null|Null|NULL|~|", ["n", "N", "~", ""]),
+    "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    # Python converts no more than 4300 digits, and no key needs more than 18
+    "int": (r"[-+]?\d{1,18}", list("-+0123456789")),
+    "float": (
+        r"[-+]?(\d+\.\d*|\.\d+)([eE][-+]?\d+)?|[-+]?\d+[eE][-+]?\d+",
+        list("-+0123456789."),
+    ),
+}
+_RESOLVERS: dict[str, list] = {}
+for _tag, (_pattern, _firsts) in _PLAIN.items():
+    for _first in _firsts:
+        _RESOLVERS.setdefault(_first, []).append(
+            (f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"))
+        )
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain data: texts, numbers, booleans and null in sections and lists."""
+
+    yaml_implicit_resolvers = _RESOLVERS
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
+            problem = f"*{event.anchor} is an alias; write the value out, or use {BASE_KEY}"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+        if event.tag is not None:
+            problem = f"{event.tag} is a tag; only plain values are read"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            problem = ""
+            if not isinstance(key, yaml.ScalarNode):
+                problem = "a list or section can't be a key"
+            elif key.value in seen:
+                problem = f"the key {key.value} stands there twice"
+            if problem:
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        return int(node.value)  # PyYAML takes 010 for eight
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `_Loader` would not take for a text, and writes no aliases."""
+
+    yaml_implicit_resolvers = _RESOLVERS
+
+    def ignore_aliases(self, _data: Any) -> bool:
+        return True
+
+    def represent_str(self, text: str) -> yaml.ScalarNode:
+        # Left to itself, PyYAML writes U+0085 so that it is read as a space.
+        style = None if text.isprintable() else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)

@@ -1,122 +1,84 @@
 """The keys of a configuration, their types and their defaults, which are the published recipe's.
 
+A relative path is taken from the repository, so that a configuration means the same wherever a
+script is started; `~` is the home folder. Paths of a command line are the other way round: see
+`config.load_config`.
+
 Source: `configs/isaid/factseg.py` of Junjue-Wang/FactSeg and of its Paddle port.
 """
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
+from factseg_paddle.config_transforms import (
+    Count,
+    Normalize,
+    Positive,
+    Section,
+    Transform,
+    sample_side,
+)
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def _from_repository(path: str) -> str:
+    if not path or "\0" in path:
+        raise ValueError(f"{path!r} is no path")
+    try:
+        return str(REPOSITORY / Path(path).expanduser())
+    except RuntimeError as error:
+        raise ValueError(f"{path} names a home folder that does not exist") from error
+
+
+def _known_device(device: str) -> str:
+    if not re.fullmatch(r"cpu|gpu(:[0-9]+)?", device):
+        raise ValueError(f"{device!r} is none of cpu, gpu and gpu:N")
+    return device
+
+
+def _to_repository(path: str) -> str:
+    """The way back, so that what is written holds for another checkout too."""
+    inside = path.removeprefix(f"{REPOSITORY}/")
+    return path if inside.startswith("~") else inside
+
+
+PathText = Annotated[str, AfterValidator(_from_repository), PlainSerializer(_to_repository)]
 Colour = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)]
-Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
-
-
-class Section(BaseModel):
-    """Keys with values of one type each; unknown keys and other types are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class HorizontalFlip(Section):
-    """Mirror left and right."""
-
-    name: Literal["horizontal_flip"]
-    probability: Share = 0.5
-
-
-class VerticalFlip(Section):
-    """Mirror top and bottom."""
-
-    name: Literal["vertical_flip"]
-    probability: Share = 0.5
-
-
-class Rot90(Section):
-    """Turn counter-clockwise by 0 to 3 quarter turns, each as likely."""
-
-    name: Literal["rot90"]
-
-
-class RandomScale(Section):
-    """Resize by a factor drawn uniformly: the image bicubic, the labels nearest."""
-
-    name: Literal["random_scale"]
-    minimum: Annotated[float, Field(gt=0)] = 0.5
-    maximum: Annotated[float, Field(gt=0)] = 2.0
-
-    @model_validator(mode="after")
-    def _ordered(self) -> RandomScale:
-        if self.minimum > self.maximum:
-            raise ValueError(f"minimum {self.minimum} is more than maximum {self.maximum}")
-        return self
-
-
-class RandomCrop(Section):
-    """Cut a square at a random place; a smaller image is padded first."""
-
-    name: Literal["random_crop"]
-    size: Positive
-
-
-class Pad(Section):
-    """Pad right and bottom to a square: the image with 0, the labels with ignore_index."""
-
-    name: Literal["pad"]
-    size: Positive
-
-
-class ColorJitter(Section):
-    """Change brightness, contrast and saturation by factors in [1 - x, 1 + x], hue by turns."""
-
-    name: Literal["color_jitter"]
-    brightness: Share = 0.0
-    contrast: Share = 0.0
-    saturation: Share = 0.0
-    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-
-
-class Normalize(Section):
-    """Subtract a mean and divide by a standard deviation, both on the scale 0 to 255."""
-
-    name: Literal["normalize"]
-    mean: Channels = [123.675, 116.28, 103.53]
-    std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)] = [
-        58.395,
-        57.12,
-        57.375,
-    ]
-
-
-Transform = Annotated[
-    HorizontalFlip
-    | VerticalFlip
-    | Rot90
-    | RandomScale
-    | RandomCrop
-    | Pad
-    | ColorJitter
-    | Normalize,
-    Field(discriminator="name"),
-]
 
 
 class Split(Section):
-    """Where the images and masks of one part of a folder dataset lie, relative to `dataset_root`.
+    """Where the images and masks of one part of a folder dataset lie.
 
     Attributes:
-        image_dir: folder of the images.
-        mask_dir: folder of the masks, or null where there are none.
-        names: file listing the names to use, one a line, without suffix; null for all.
+        image_dir: folder of the images, inside `dataset_root`.
+        mask_dir: folder of the masks, inside `dataset_root`, or null where there are none.
+        names: file listing the names to use, one a line, without suffix; null for all. Like
+            other paths it is taken from the repository, since a split need not lie with the data.
     """
 
     image_dir: str
     mask_dir: str | None = None
-    names: str | None = None
+    names: PathText | None = None
+
+
+class Sample(Section):
+    """Painted scenes with iSAID's classes, see `factseg_paddle.data.synthetic`.
+
+    Attributes:
+        images: how many, of which 1 in 4 is for validation.
+        size: side in pixels.
+        seed: of the scenes.
+    """
+
+    images: Annotated[int, Field(ge=2)] = 8
+    size: Annotated[int, Field(ge=64, le=8192)] = 512
+    seed: Count = 0
 
 
 class Data(Section):
@@ -125,6 +87,7 @@ class Data(Section):
     Attributes:
         kind: "isaid" for the original's layout, raw or prepared; "folder" for one's own data.
         dataset_root: folder of the data.
+        sample: scenes to paint into `dataset_root` where nothing lies yet; null for none.
         train: of a folder dataset.
         val: of a folder dataset.
         image_suffix: of a folder dataset.
@@ -136,11 +99,12 @@ class Data(Section):
         patch_size: side of the training windows, in pixels.
         stride: distance of neighbouring training windows.
         cache_mb: memory for decoded images per process where the data are not prepared.
-        transforms: in this order.
+        transforms: in this order; one of them is normalize, which evaluation uses too.
     """
 
     kind: Literal["isaid", "folder"] = "isaid"
-    dataset_root: str = "data/isaid"
+    dataset_root: PathText = "data/isaid"
+    sample: Sample | None = None
     train: Split | None = None
     val: Split | None = None
     image_suffix: str = ".png"
@@ -152,12 +116,13 @@ class Data(Section):
     patch_size: Positive = 896
     stride: Positive = 512
     cache_mb: Count = 512
-    transforms: list[Transform] = Field(default_factory=list)
+    transforms: list[Transform] = Field(default_factory=lambda: [Normalize(name="normalize")])
 
     @model_validator(mode="after")
-    def _fits(self) -> Data:
-        folder = {"train", "val", "image_suffix", "mask_suffix", "palette", "class_names"}
-        given = sorted(folder & self.model_fields_set)
+    def _kind_fits(self) -> Data:
+        folder = ("train", "val", "image_suffix", "mask_suffix", "palette", "class_names")
+        fields = type(self).model_fields
+        given = [key for key in folder if getattr(self, key) != fields[key].default]
         if self.kind == "isaid" and given:
             raise ValueError(f"kind isaid has {', '.join(given)} built in; use kind folder")
         if self.kind == "isaid" and self.num_classes != 16:
@@ -166,15 +131,40 @@ class Data(Section):
             raise ValueError(f"ignore_index is {self.ignore_index}, but iSAID's masks use 255")
         if self.kind == "folder" and self.val is None and self.train is None:
             raise ValueError("kind folder needs train or val, each with an image_dir")
+        if self.kind == "folder" and self.sample:
+            raise ValueError("a sample is painted as iSAID; use kind isaid")
+        return self
+
+    @model_validator(mode="after")
+    def _classes_fit(self) -> Data:
         for key in ("palette", "class_names"):
             value = getattr(self, key)
             if value is not None and len(value) != self.num_classes:
                 raise ValueError(f"{key} has {len(value)} entries for {self.num_classes} classes")
+        colours = self.palette or []
+        for index, colour in enumerate(colours):
+            if colour in colours[:index]:
+                first = colours.index(colour)
+                raise ValueError(f"palette has {colour} for class {first} and for class {index}")
         if self.ignore_index < self.num_classes:
             raise ValueError(f"ignore_index {self.ignore_index} is a class")
+        return self
+
+    @model_validator(mode="after")
+    def _patches_fit(self) -> Data:
         if self.stride > self.patch_size:
             raise ValueError(f"stride {self.stride} leaves gaps between patches")
+        names = [transform.name for transform in self.transforms]
+        if names.count("normalize") != 1:
+            raise ValueError("transforms must have normalize once")
+        if "color_jitter" in names[names.index("normalize") :]:
+            raise ValueError("color_jitter changes colours on the scale 0 to 255; normalize later")
         return self
+
+    @property
+    def normalization(self) -> Normalize:
+        """Mean and standard deviation, for training and evaluation alike."""
+        return next(t for t in self.transforms if isinstance(t, Normalize))
 
 
 class Model(Section):
@@ -190,8 +180,8 @@ class Model(Section):
     frozen_stages: Annotated[int, Field(ge=0, le=5)] = 0
     frozen_batch_norm: bool = False
     gradient_checkpointing: bool = False
-    pretrained: str | None = None
-    weights: str | None = None
+    pretrained: PathText | None = None
+    weights: PathText | None = None
 
 
 class Loss(Section):
@@ -259,7 +249,7 @@ class Train(Section):
     eval_interval: Positive = 5000
     eval_images: Positive | None = None
     use_vdl: bool = False
-    save_dir: str = "output/train"
+    save_dir: PathText = "output/train"
     amp: Amp = Amp()
 
 
@@ -278,7 +268,9 @@ class Evaluation(Section):
     stride: Positive = 512
     batch_size: Positive = 1
     flip: bool = False
-    scales: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = [1.0]
+    scales: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = Field(
+        default_factory=lambda: [1.0]
+    )
 
     @model_validator(mode="after")
     def _overlaps(self) -> Evaluation:
@@ -290,11 +282,31 @@ class Evaluation(Section):
 class Config(Section):
     """All of a run. `device` is "cpu", "gpu", "gpu:N" or null for a GPU where there is one."""
 
-    seed: Count = 2333
-    device: Annotated[str, Field(pattern=r"^(cpu|gpu(:\d+)?)$")] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 2333
+    device: Annotated[str, AfterValidator(_known_device)] | None = None
     data: Data = Data()
     model: Model = Model()
     loss: Loss = Loss()
     optimizer: Optimizer = Optimizer()
     train: Train = Train()
     eval: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _samples_fit(self) -> Config:
+        side = sample_side(self.data.patch_size, self.data.transforms)
+        if side % 32:
+            near = max(32, side // 32 * 32), -(-side // 32) * 32
+            use = " or ".join(dict.fromkeys(map(str, near)))
+            raise ValueError(f"samples have {side} pixels, which 32 does not divide; use {use}")
+        return self
+
+
+PATH_KEYS = (
+    "data.dataset_root",
+    "data.train.names",
+    "data.val.names",
+    "model.pretrained",
+    "model.weights",
+    "train.save_dir",
+)
+"""The keys whose values are paths."""

@@ -99,6 +99,20 @@ class ConfusionMatrix:
         """Count the pixels of one image or batch; arguments and errors as `confusion_matrix`."""
         self._counts += confusion_matrix(labels, predictions, self.num_classes, self.ignore_index)
 
+    def add(self, counts: np.ndarray) -> None:
+        """Add counts that were made elsewhere, [C, C] of an integer type, as `matrix` gives them.
+
+        Raises:
+            ValueError: they are of another shape, not integers, or one is negative.
+        """
+        wrong = counts.shape != self._counts.shape or counts.dtype.kind not in "iu"
+        if wrong or (counts < 0).any():
+            raise ValueError(
+                f"counts {list(counts.shape)} {counts.dtype} can't be added; give integers "
+                f"[{self.num_classes}, {self.num_classes}], none negative"
+            )
+        self._counts += counts.astype(np.int64)
+
     def merge(self, other: "ConfusionMatrix") -> None:
         """Add the counts of another shard, which stays as it is.
 

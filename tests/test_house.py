@@ -130,6 +130,10 @@ def test_imports_that_run_later_are_told_apart():
         ("factseg_paddle.data.pairs, factseg_paddle.data.check, factseg_paddle.config", "paddle"),
         ("factseg_paddle.data.prepare, factseg_paddle.data.augment", "paddle"),
         ("factseg_paddle.metrics, factseg_paddle.io, factseg_paddle.command_line", "paddle"),
+        (
+            "factseg_paddle.config, factseg_paddle.engine.curves, factseg_paddle.engine.vdl",
+            "paddle",
+        ),
         ("alignment, alignment.__main__, alignment.pairs.factseg, alignment.conversion", "torch"),
         ("alignment, alignment.__main__, alignment.pairs.factseg, alignment.conversion", "paddle"),
     ],

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from factseg_paddle import config_schema as schema
+from factseg_paddle import config_transforms as schema
 from factseg_paddle.data import transforms as steps
 
 Pair = tuple[np.ndarray, np.ndarray]

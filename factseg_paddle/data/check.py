@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from factseg_paddle.config import located
 from factseg_paddle.config_schema import Data
 from factseg_paddle.data.image_files import MaskCoding, read_image, read_mask
 from factseg_paddle.data.isaid import masks_without_image
@@ -70,7 +69,7 @@ def check_data(data: Data, *, num_workers: int, track: Track) -> Checked:
         DataError: there is nothing to look at.
         concurrent.futures.process.BrokenProcessPool: a process was killed.
     """
-    root = located(data.dataset_root)
+    root = Path(data.dataset_root)
     if data.kind == "isaid" and (root / STORE_FILE).is_file():
         return _check_store(root, num_workers, track)
     splits = _splits(data)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from paddle.io import Dataset
 
-from factseg_paddle.config_schema import Transform
+from factseg_paddle.config_transforms import Transform
 from factseg_paddle.data.augment import apply_transforms, output_size
 from factseg_paddle.data.pairs import DataError, ImagePairs
 from factseg_paddle.data.patches import Window, sliding_windows

@@ -33,11 +33,11 @@ def find_folder(data: Data, split: str, root: Path) -> list[PairFiles]:
         raise DataError(_no_images(folder, data.image_suffix))
     names = sorted(images)
     if part.names is not None:
-        names = _listed(root / part.names, f"data.{split}.names")
+        names = _listed(Path(part.names), f"data.{split}.names")
         missing = [name for name in names if name not in images]
         if missing:
             raise DataError(
-                f"{root / part.names} lists {named(missing)}, but {folder} has no "
+                f"{Path(part.names)} lists {named(missing)}, but {folder} has no "
                 f"{missing[0]}{data.image_suffix}; add it or take it off the list"
             )
     return [

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from factseg_paddle.config import located
 from factseg_paddle.config_schema import Data
 from factseg_paddle.data.array_cache import ArrayCache
 from factseg_paddle.data.folder import find_folder
 from factseg_paddle.data.image_files import ISAID_CODING, MaskCoding, read_image, read_mask
 from factseg_paddle.data.isaid import find_isaid
 from factseg_paddle.data.pair_files import DataError, PairFiles, read_headers
-from factseg_paddle.data.palettes import ISAID_CLASSES, check_palette, distinct_palette
+from factseg_paddle.data.palettes import ISAID_CLASSES, distinct_palette
 from factseg_paddle.data.patches import Window
+from factseg_paddle.data.sample import paint_sample
 
 if TYPE_CHECKING:
     from factseg_paddle.data.store import StoredPair
@@ -213,7 +213,7 @@ def open_pairs(data: Data, split: _SplitName, *, require_masks: bool = True) -> 
     what is missing or does not fit is found now.
 
     Args:
-        data: where they lie; a relative `dataset_root` is relative to the repository.
+        data: where they lie; a sample that is asked for is painted where nothing is there yet.
         split: "train" or "val".
         require_masks: False where images alone will do; those without a mask have labels None.
 
@@ -221,7 +221,9 @@ def open_pairs(data: Data, split: _SplitName, *, require_masks: bool = True) -> 
         DataError: the data are absent, incomplete or do not fit. One sentence with the first file
             at fault; three lines where iSAID is not there.
     """
-    root = located(data.dataset_root)
+    root = Path(data.dataset_root)
+    if data.sample is not None:
+        paint_sample(root, data.sample)
     if data.kind == "isaid" and (root / STORE_FILE).is_file():
         from factseg_paddle.data.store import open_store, split_folder
 
@@ -252,24 +254,15 @@ def find_pairs(data: Data, split: str) -> list[PairFiles]:
     Raises:
         DataError: there are none.
     """
-    root = located(data.dataset_root)
+    root = Path(data.dataset_root)
     return find_isaid(root, split) if data.kind == "isaid" else find_folder(data, split, root)
 
 
 def coding_of(data: Data) -> MaskCoding:
-    """What the values of the configured masks mean.
-
-    Raises:
-        DataError: the palette gives one colour to two classes.
-    """
+    """What the values of the configured masks mean."""
     if data.kind == "isaid":
         return ISAID_CODING
     palette = None if data.palette is None else np.array(data.palette, np.uint8)
-    if palette is not None:
-        try:
-            check_palette(palette)
-        except ValueError as error:
-            raise DataError(f"data.palette: {error}") from error
     return MaskCoding(data.num_classes, palette, data.ignore_index)
 
 

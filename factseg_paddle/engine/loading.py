@@ -1,0 +1,74 @@
+"""Batches for training, in an order that is a function of the seed and the iteration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import paddle
+
+from factseg_paddle.data.pairs import DataError
+
+if TYPE_CHECKING:
+    from factseg_paddle.data.dataset import PatchDataset, PatchSampler
+
+
+class Batches:
+    """Endless batches of images [N, 3, H, W] float32 and labels [N, H, W] int64.
+
+    An error in one of Paddle's reading processes reaches the main one as "blocking queue is
+    killed", so what a sample's file has wrong travels with the batch and is raised here.
+
+    Args:
+        dataset: what to read.
+        sampler: in which order, from which batch on.
+        num_workers: processes that read; 0 reads in this one.
+    """
+
+    def __init__(self, dataset: PatchDataset, sampler: PatchSampler, num_workers: int) -> None:
+        self._loader = paddle.io.DataLoader(
+            _Guarded(dataset),
+            batch_sampler=sampler,
+            collate_fn=_collated,
+            num_workers=num_workers,
+        )
+
+    def __iter__(self) -> Iterator[tuple[paddle.Tensor, paddle.Tensor]]:
+        """Raise a DataError that names the file where a sample can't be read or a reader died."""
+        try:
+            for images, labels, error in self._loader:
+                if error.size:
+                    raise DataError(bytes(error.numpy()).decode())
+                yield images, labels
+        except SystemError as error:
+            raise DataError(
+                "a process that reads samples died; the system may have killed it for want of "
+                "memory (lower train.num_workers or data.cache_mb)"
+            ) from error
+
+
+class _Guarded(paddle.io.Dataset):
+    """The dataset with the error's text in the place of a sample that can't be read."""
+
+    def __init__(self, dataset: PatchDataset) -> None:
+        super().__init__()
+        self._dataset = dataset
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        try:
+            return self._dataset[key]
+        except (DataError, OSError) as error:
+            return str(error) or type(error).__name__
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+
+def _collated(samples: Sequence[Any]) -> list[np.ndarray]:
+    error = next((sample for sample in samples if isinstance(sample, str)), "")
+    if error:
+        nothing = np.zeros(0, np.float32)
+        return [nothing, nothing, np.frombuffer(error.encode(), np.uint8).copy()]
+    images, labels = zip(*samples, strict=True)
+    return [np.stack(images), np.stack(labels), np.zeros(0, np.uint8)]

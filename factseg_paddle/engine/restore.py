@@ -1,0 +1,104 @@
+"""A trained network and the configuration that it was trained with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from factseg_paddle.config import ConfigError, change_config, load_config, make_config
+from factseg_paddle.config_schema import Config
+from factseg_paddle.engine.build import build_model, select_device
+from factseg_paddle.engine.weights import load_weights, read_weights
+from factseg_paddle.io import CheckpointError, sha256_of_file
+from factseg_paddle.models import FactSeg
+
+CLASS_HEAD = "fg_cls.weight"
+ISAID_CLASS_COUNT = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Restored:
+    """A network with its weights, on the device that was asked for.
+
+    Attributes:
+        network: in evaluation mode.
+        config: what it was trained with, and changes.
+        source: where the configuration comes from, for people.
+        file: the weights.
+        sha256: of the weights' file.
+    """
+
+    network: FactSeg
+    config: Config
+    source: str
+    file: Path
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.file} (sha256 {self.sha256[:12]}…), configuration: {self.source}"
+
+
+def restore(
+    weights: Path,
+    *,
+    config: Path | None = None,
+    opts: Sequence[str] = (),
+    changes: Mapping[str, Any] | None = None,
+) -> Restored:
+    """Build a network and load its weights.
+
+    Args:
+        weights: a `.pdparams` file or a checkpoint folder.
+        config: a configuration; None takes the one that lies with the weights, else the published
+            recipe's with as many classes as the weights have.
+        opts: changes such as "eval.stride=256".
+        changes: {dotted key: value}, applied last.
+
+    Raises:
+        CheckpointError: the weights are missing, damaged, or of another network or class count.
+        ConfigError: the configuration is missing or can't be used.
+        DeviceError: the device is not there.
+    """
+    file, arrays = read_weights(weights)
+    if CLASS_HEAD not in arrays:
+        raise CheckpointError(f"{file} is no FactSeg checkpoint: it has no {CLASS_HEAD}")
+    classes = int(arrays[CLASS_HEAD].shape[0])
+    if config is not None:
+        found, source = load_config(config, opts, changes), str(config)
+    else:
+        found, source = _config_beside(weights, classes, opts, changes)
+    if found.data.num_classes != classes:
+        raise CheckpointError(
+            f"{file} has {classes} classes, but {source} says data.num_classes "
+            f"{found.data.num_classes}; give the configuration of these weights with --config"
+        )
+    select_device(found.device)
+    network = build_model(found.model, classes)
+    load_weights(network, weights)
+    network.eval()
+    return Restored(network, found, source, file, sha256_of_file(file))
+
+
+def _config_beside(
+    weights: Path, classes: int, opts: Sequence[str], changes: Mapping[str, Any] | None
+) -> tuple[Config, str]:
+    """The configuration in the checkpoint, in its run's folder, or the published one."""
+    folder = (weights if weights.is_dir() else weights.parent).resolve()
+    state = folder / "state.json"
+    if state.is_file():
+        try:
+            values = json.loads(state.read_text(encoding="utf-8"))["config"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{state} is damaged ({error}); give --config") from error
+        return change_config(make_config(values, str(state)), str(state), opts, changes), str(state)
+    for file in (folder / "config.yml", folder.parent / "config.yml"):
+        if file.is_file():
+            return load_config(file, opts, changes), str(file)
+    source = f"the published recipe's with {classes} classes"
+    data: dict[str, Any] = {"num_classes": classes, "transforms": [{"name": "normalize"}]}
+    if classes != ISAID_CLASS_COUNT:
+        data |= {"kind": "folder", "val": {"image_dir": "."}}
+    return change_config(make_config({"data": data}, source), source, opts, changes), source

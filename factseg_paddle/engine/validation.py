@@ -1,0 +1,65 @@
+"""Evaluation during training, over all processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import paddle
+
+from factseg_paddle.config_schema import Config
+from factseg_paddle.data.pairs import ImagePairs, open_pairs
+from factseg_paddle.engine.evaluator import Evaluated, evaluate, mean_and_std
+from factseg_paddle.engine.parallel import Processes
+from factseg_paddle.inference.predictor import network_predictor
+from factseg_paddle.metrics import ConfusionMatrix, Metrics
+
+
+class Validation:
+    """Evaluates the network that is being trained.
+
+    Args:
+        config: `train.eval_images` and `eval` say what is evaluated and how.
+        network: left in the mode in which it is.
+        processes: each evaluates its share of the images, and the counts are added.
+        level: of mixed precision, or None.
+
+    Raises:
+        DataError: there are no validation images with masks.
+    """
+
+    def __init__(
+        self, config: Config, network: paddle.nn.Layer, processes: Processes, level: str | None
+    ) -> None:
+        self._settings, self._processes = config.eval, processes
+        self._pairs: ImagePairs = open_pairs(config.data, "val")
+        self._mean, self._std = mean_and_std(config.data.transforms)
+        self._count = min(config.train.eval_images or len(self._pairs), len(self._pairs))
+        self._network, self._level = network, level
+
+    def rehearse(self) -> str:
+        """Evaluate the smallest image, so that what fails does so before the first iteration."""
+        sizes = [np.prod(self._pairs.size(index)) for index in range(self._count)]
+        smallest = int(np.argmin(sizes))
+        metrics = self._evaluated([smallest]).metrics
+        return f"rehearsal on {self._pairs.name(smallest)}: mIoU {metrics.mean_iou:.4f}"
+
+    def evaluate(self) -> Metrics:
+        """The metrics over all images, or the first `train.eval_images` of them."""
+        self._processes.share_buffers(self._network)
+        mine = range(self._processes.rank, self._count, self._processes.count)
+        counts = self._evaluated(mine).confusion.matrix
+        merged = ConfusionMatrix(self._pairs.num_classes, self._pairs.ignore_index)
+        merged.add(self._processes.total(counts))
+        return merged.compute(self._pairs.class_names)
+
+    def _evaluated(self, indices: Sequence[int]) -> Evaluated:
+        with paddle.amp.auto_cast(enable=self._level is not None, level=self._level or "O1"):
+            return evaluate(
+                self._pairs,
+                network_predictor(self._network),
+                self._settings,
+                indices=indices,
+                mean=self._mean,
+                std=self._std,
+            )

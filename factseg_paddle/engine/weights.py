@@ -1,0 +1,173 @@
+"""Loading weights into a network: every tensor is accounted for, or nothing is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from factseg_paddle.io import CheckpointError, load_plain, shown
+
+MODEL_FILE = "model.pdparams"
+
+CLASS_TENSORS = ("fg_cls.weight", "fg_cls.bias")
+"""What depends on the number of classes in FactSeg; the binary head always has one channel."""
+
+CLASSIFIER_TENSORS = ("fc.weight", "fc.bias")
+"""What a ResNet checkpoint has and the encoder has not."""
+
+_PREFIX = "module."
+_LISTED = 6
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of a file's tensors.
+
+    Attributes:
+        path: the file.
+        used: names of the tensors that were loaded.
+        unused: names of the file's tensors that the network has no place for.
+        kept: names of the network's tensors that stayed as they were.
+        reason: why the last two are there; "" where both are empty.
+    """
+
+    path: Path
+    used: tuple[str, ...]
+    unused: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.used)
+
+    def __str__(self) -> str:
+        text = f"{self.path}: {len(self.used)} tensors loaded"
+        if self.unused:
+            text += f", {len(self.unused)} not used ({_listed(self.unused)})"
+        if self.kept:
+            text += f", {len(self.kept)} kept as initialised ({_listed(self.kept)})"
+        return f"{text}: {self.reason}" if self.reason else text
+
+
+def read_weights(path: str | Path) -> tuple[Path, dict[str, np.ndarray]]:
+    """Read the tensors of a `.pdparams` file or of a checkpoint folder.
+
+    Published files are bare state dicts or hold one under "model"; `module.` before the names is
+    dropped. No code of the file is run.
+
+    Returns:
+        The file itself, and its tensors by bare name.
+
+    Raises:
+        CheckpointError: it is missing, damaged, torch's, or no state dict.
+    """
+    path = Path(path)
+    file = path / MODEL_FILE if path.is_dir() else path
+    if path.suffix in (".pth", ".pt"):
+        raise CheckpointError(
+            f"{path} is a torch file; convert it first: "
+            f"python scripts/convert_torch2paddle.py --input {path}"
+        )
+    if not file.is_file():
+        what = f"{path} has no {MODEL_FILE}" if path.is_dir() else f"the weights {path} don't exist"
+        raise CheckpointError(f"{what}; give a .pdparams file or a checkpoint folder")
+    content = load_plain(file)
+    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
+        content = content["model"]
+    if not isinstance(content, Mapping) or not content:
+        raise CheckpointError(f"{file} is no state dict")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, np.ndarray):
+            kind = type(value).__name__
+            raise CheckpointError(f"{file} is no state dict: {name!r} is of type {kind}, no tensor")
+    prefixed = all(name.startswith(_PREFIX) for name in content)
+    return file, {n.removeprefix(_PREFIX) if prefixed else n: a for n, a in content.items()}
+
+
+def load_weights(model: nn.Layer, path: str | Path) -> LoadReport:
+    """Load a FactSeg checkpoint: all tensors, or all but the class head of another class count.
+
+    Raises:
+        CheckpointError: as `read_weights`, or a name or shape does not fit; nothing is loaded.
+    """
+    file, arrays = read_weights(path)
+    own = model.state_dict()
+    differing = {
+        name: f"{arrays[name].shape[0]} classes in the file, {own[name].shape[0]} here"
+        for name in CLASS_TENSORS
+        if name in arrays and name in own and arrays[name].shape[0] != own[name].shape[0]
+    }
+    given = {name: array for name, array in arrays.items() if name not in differing}
+    _set_all(model, given, file, kept=tuple(differing))
+    reason = next(iter(differing.values()), "")
+    return LoadReport(file, tuple(given), tuple(differing), tuple(differing), reason)
+
+
+def load_backbone(encoder: nn.Layer, path: str | Path) -> LoadReport:
+    """Load ResNet classification weights into `FactSeg.resencoder`; the classifier stays unused.
+
+    Raises:
+        CheckpointError: as `read_weights`, or a name or shape does not fit; nothing is loaded.
+    """
+    file, arrays = read_weights(path)
+    unused = tuple(name for name in CLASSIFIER_TENSORS if name in arrays)
+    given = {name: array for name, array in arrays.items() if name not in unused}
+    _set_all(encoder.resnet, given, file)
+    reason = "the encoder has no classifier" if unused else ""
+    return LoadReport(file, tuple(given), unused, reason=reason)
+
+
+def model_arrays(model: nn.Layer) -> dict[str, np.ndarray]:
+    """A copy of all tensors by structured name."""
+    return {name: np.array(tensor.numpy()) for name, tensor in model.state_dict().items()}
+
+
+def _set_all(
+    model: nn.Layer, arrays: Mapping[str, np.ndarray], file: Path, kept: tuple[str, ...] = ()
+) -> None:
+    own = model.state_dict()
+    missing = [name for name in own if name not in arrays and name not in kept]
+    foreign = [name for name in arrays if name not in own]
+    misshapen = [
+        f"{name} is {list(arrays[name].shape)}, should be {list(tensor.shape)}"
+        for name, tensor in own.items()
+        if name in arrays and list(arrays[name].shape) != list(tensor.shape)
+    ]
+    problems = [
+        f"{len(names)} {what} ({_listed(names)})"
+        for what, names in (
+            ("tensors are missing", missing),
+            ("tensors have no place here", foreign),
+            ("tensors have another shape", misshapen),
+        )
+        if names
+    ]
+    if problems:
+        raise CheckpointError(
+            f"{file} does not fit this network, nothing was loaded: {'; '.join(problems)}"
+        )
+    with paddle.no_grad():
+        for name, tensor in own.items():
+            if name in arrays:
+                tensor.set_value(_floats(arrays[name]).astype(_dtype(tensor)))
+
+
+def _dtype(tensor: paddle.Tensor) -> str:
+    return "float32" if tensor.dtype == paddle.bfloat16 else str(tensor.numpy().dtype)
+
+
+def _floats(array: np.ndarray) -> np.ndarray:
+    """Float32 in the place of bfloat16, which comes as the upper half of its bits."""
+    if array.dtype == np.uint16:
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array
+
+
+def _listed(names: tuple[str, ...] | list[str]) -> str:
+    listed = ", ".join(shown(name) for name in names[:_LISTED])
+    return f"{listed}, …" if len(names) > _LISTED else listed

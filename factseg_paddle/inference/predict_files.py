@@ -1,0 +1,176 @@
+"""Prediction of image files: an index mask, a colour mask, an overlay and an error map each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from factseg_paddle.data.patches import Window
+from factseg_paddle.inference.image_source import SUFFIXES, ImageSource, open_image
+from factseg_paddle.inference.pictures import error_picture, overlay_picture
+from factseg_paddle.inference.png_strips import png_strips
+from factseg_paddle.inference.sliding_window import SlidingWindow
+from factseg_paddle.inference.visualize import Classes
+from factseg_paddle.io import atomic_write_all
+
+KINDS = ("index", "color", "overlay", "error")
+"""Folders of the pictures."""
+
+MASK_SUFFIXES = (".png", "_instance_color_RGB.png", ".tif", ".bmp")
+"""Of masks: the image's own name, or iSAID's form."""
+
+
+@dataclass(frozen=True)
+class Masks:
+    """A folder of masks.
+
+    Attributes:
+        folder: where they lie.
+        read: gives the class indices of a file, [H, W] integers.
+        suffixes: what may follow an image's name in the name of its mask, the first found counts.
+    """
+
+    folder: Path
+    read: Callable[[Path], np.ndarray]
+    suffixes: tuple[str, ...] = MASK_SUFFIXES
+
+    def of_image(self, image: Path) -> Path | None:
+        """The mask of an image; None where there is none."""
+        candidates = (self.folder / f"{image.stem}{suffix}" for suffix in self.suffixes)
+        return next((mask for mask in candidates if mask.is_file()), None)
+
+
+@dataclass(frozen=True, eq=False)
+class FileResult:
+    """What became of one file; true where it was predicted.
+
+    Attributes:
+        path: the image.
+        pictures: what was written; empty where it failed.
+        pixels: predicted pixels of each class, [C] int64.
+        problem: why it failed, one sentence; empty where it did not.
+    """
+
+    path: Path
+    pictures: tuple[Path, ...]
+    pixels: np.ndarray
+    problem: str = ""
+
+    def __bool__(self) -> bool:
+        return not self.problem
+
+
+def find_images(path: Path) -> list[Path]:
+    """The image files of a folder in the order of their names, or the one file given.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder, or it holds no image.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path} does not exist; give an image or a folder of images")
+    found = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES and f.is_file())
+    if not found:
+        raise FileNotFoundError(f"{path} holds no image ({', '.join(SUFFIXES)})")
+    return found
+
+
+def output_names(files: Sequence[Path]) -> list[str]:
+    """Names of the pictures without suffix: the stems, or the whole names where stems collide."""
+    stems = [file.stem for file in files]
+    return stems if len(set(stems)) == len(stems) else [file.name for file in files]
+
+
+def predict_files(
+    files: Sequence[Path],
+    output: Path,
+    engine: SlidingWindow,
+    classes: Classes,
+    *,
+    masks: Masks | None = None,
+    on_start: Callable[[Path, int], None] = lambda *_: None,
+    on_result: Callable[[FileResult], None] = lambda _: None,
+) -> list[FileResult]:
+    """Predict files one after the other; one that fails is reported and the rest go on.
+
+    A file's pictures appear together when all are complete: `output/index/NAME.png` (indices, with
+    the palette), `color/NAME.png`, `overlay/NAME.png`, and `error/NAME.png` where there is a mask.
+
+    Args:
+        files: the images.
+        output: folder of the results; it is made.
+        engine: the window and the network.
+        classes: names and colours.
+        masks: where masks lie and what reads them; None draws no error maps.
+        on_start: is told of each file when it is open, and how many inputs of the network it takes.
+        on_result: is told what became of each.
+
+    Raises:
+        OSError: the folders can't be made.
+    """
+    for kind in KINDS if masks else KINDS[:-1]:
+        (output / kind).mkdir(parents=True, exist_ok=True)
+    results = []
+    for path, name in zip(files, output_names(files), strict=True):
+        mask = masks.of_image(path) if masks else None
+        nothing = np.zeros(len(classes.names), np.int64)
+        try:
+            with open_image(path) as source:
+                on_start(path, engine.count(source.height, source.width))
+                truth = _read_truth(masks, mask, path, source) if mask else None
+                result = _predict_image(path, source, truth, output, name, engine, classes)
+        # a damaged file, one too large, a full disk: what the next file may not suffer from
+        except (ValueError, OSError) as error:
+            problem = str(error) if str(path) in str(error) else f"{path}: {error}"
+            result = FileResult(path, (), nothing, problem)
+        except MemoryError:
+            result = FileResult(path, (), nothing, f"{path} does not fit into memory")
+        results.append(result)
+        on_result(result)
+    return results
+
+
+def _predict_image(
+    path: Path,
+    source: ImageSource,
+    truth: np.ndarray | None,
+    output: Path,
+    name: str,
+    engine: SlidingWindow,
+    classes: Classes,
+) -> FileResult:
+    kinds = KINDS[:-1] if truth is None else KINDS
+    targets = tuple(output / kind / f"{name}.png" for kind in kinds)
+    pixels = np.zeros(len(classes.names), np.int64)
+    width = source.width
+    with atomic_write_all(*targets) as temporaries, ExitStack() as stack:
+        opened = stack.enter_context
+        add_index = opened(png_strips(temporaries[0], width, classes.palette))
+        add_color = opened(png_strips(temporaries[1], width))
+        add_overlay = opened(overlay_picture(temporaries[2], width, classes))
+        if truth is not None:
+            add_error = opened(error_picture(temporaries[3], width, classes))
+        for top, labels in engine.labels(source.read, source.height, width):
+            image = source.read(Window(top, 0, *labels.shape))
+            add_index(labels)
+            add_color(classes.palette[labels])
+            add_overlay(image, labels)
+            if truth is not None:
+                add_error(image, labels, truth[top : top + len(labels)])
+            pixels += np.bincount(labels.reshape(-1), minlength=len(pixels))
+    return FileResult(path, targets, pixels)
+
+
+def _read_truth(masks: Masks, mask: Path, path: Path, source: ImageSource) -> np.ndarray:
+    truth = masks.read(mask)
+    if truth.shape != (source.height, source.width):
+        raise ValueError(
+            f"image {path} is {source.height} x {source.width} pixels (rows x columns) but mask "
+            f"{mask} is {truth.shape[0]} x {truth.shape[1]}; check that they are a pair"
+        )
+    return truth

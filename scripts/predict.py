@@ -1,0 +1,107 @@
+"""Predict the classes of images of any size with FactSeg weights, and draw them."""
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tqdm import tqdm
+
+from factseg_paddle.command_line import (
+    ArgumentParser,
+    Stopped,
+    explain_import_error,
+    stop_on_signals,
+)
+
+if TYPE_CHECKING:
+    from factseg_paddle.engine.run_prediction import PredictionRun
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+EXAMPLES = """examples:
+  python scripts/predict.py --weights output/train/best_model --input photo.tif
+  python scripts/predict.py --weights factseg50.pdparams --input photos --output output/predicted
+  python scripts/predict.py --weights output/train/best_model \\
+    --input output/sample/val/images/images --masks output/sample/val/masks/images
+
+OUTPUT gets index/ (class indices with the palette), color/ (the palette's colours), overlay/ (with
+a legend) and, where MASKS holds a mask of the image's name, error/. PNG, JPEG, TIFF or BMP, 8 bits
+a channel. A TIFF is read window by window, so memory depends on its width alone; the others are
+decoded whole. One bad file is reported and the rest go on.
+Exit status: 0 all predicted, 1 some failed, 2 none or could not start, 130 or 143 told to stop.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print one line per image; progress and what failed on stderr."""
+    args = _parser().parse_args(argv)
+    changes = {"device": args.device} if args.device else {}
+    warnings.filterwarnings("ignore", message="No ccache found")  # paddle's, on every import
+    try:
+        with stop_on_signals():
+            return _predict(args, changes)
+    except Stopped as stop:
+        print(f"predict.py: {stop}; the images that are listed are complete", file=sys.stderr)
+        return stop.status
+
+
+def _predict(args: argparse.Namespace, changes: dict) -> int:
+    try:
+        from factseg_paddle.engine.run_prediction import PredictionRun
+
+        run = PredictionRun.prepare(
+            args.weights,
+            args.input,
+            config=args.config,
+            opts=args.opts,
+            changes=changes,
+            masks=args.masks,
+        )
+        print(run.restored, file=sys.stderr)
+        results = _run(run, args.output)
+    except ImportError as error:
+        print(f"predict.py: {explain_import_error(error)}", file=sys.stderr)
+        return 2
+    except (ValueError, OSError) as error:
+        print(f"predict.py: {error}", file=sys.stderr)
+        return 2
+    done = sum(map(bool, results))
+    print(f"{done} of {len(results)} images predicted: {args.output}")
+    return 0 if done == len(results) else 1 if done else 2
+
+
+def _run(run: "PredictionRun", output: Path) -> list:
+    with tqdm(unit="window", file=sys.stderr) as bar:
+
+        def start(path: Path, windows: int) -> None:
+            bar.set_description(path.name)
+            bar.reset(windows)
+
+        def report(result: object) -> None:
+            with bar.external_write_mode(file=sys.stdout):
+                print(run.line(result), file=sys.stdout if result else sys.stderr, flush=True)
+
+        return run.run(output, on_start=start, on_inputs=bar.update, on_result=report)
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--weights", required=True, type=Path, help=".pdparams file or checkpoint folder")
+    add("--input", required=True, type=Path, help="an image or a folder of images")
+    add("--output", type=Path, default=REPOSITORY / "output" / "predicted", help="folder to write")
+    add("--masks", type=Path, help="folder of masks, for error maps")
+    add("--config", type=Path, help="YAML file (default: the one that lies with the weights)")
+    add("--device", help="cpu, gpu or gpu:N (default: a GPU where there is one)")
+    add("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="such as eval.stride=256")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

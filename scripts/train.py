@@ -1,0 +1,107 @@
+#!/usr/bin/env python
+"""Train FactSeg.
+
+Examples:
+  python scripts/train.py --amp
+  python scripts/train.py --config configs/quickstart.yml
+  python scripts/train.py --config configs/quickstart.yml --resume auto
+  python scripts/train.py --resume output/train/iter_000500
+  python scripts/train.py --opts train.batch_size=4 optimizer.learning_rate=0.0035
+  python -m paddle.distributed.launch --nproc_per_node 2 scripts/train.py --amp
+
+Relative paths of flags start at the current folder, those of a configuration at the repository.
+Exit status: 0 trained, 1 had to stop, 2 could not start, 130 after Ctrl-C and 143 after SIGTERM,
+both with a checkpoint.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from factseg_paddle.command_line import ArgumentParser, explain_import_error
+
+RECIPE = Path(__file__).resolve().parents[1] / "configs" / "factseg_r50_isaid.yml"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train; the log on stdout and in the run's folder."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        from factseg_paddle.config import change_config, load_config
+        from factseg_paddle.engine.start import AUTO, config_of_checkpoint, train
+        from factseg_paddle.engine.step import TrainingError
+    except ImportError as error:
+        print(f"{parser.prog}: {explain_import_error(error)}", file=sys.stderr)
+        return 2
+    resume = args.resume if args.resume in (None, AUTO) else str(Path(args.resume).resolve())
+    try:
+        if args.config is None and resume not in (None, AUTO):
+            earlier = config_of_checkpoint(Path(resume))
+            config = change_config(earlier, resume, args.opts, _changes(args))
+        else:
+            config = load_config(args.config or RECIPE, args.opts, _changes(args))
+        return train(config, resume)
+    except TrainingError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1
+    except (ValueError, OSError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser.of_docstring(__doc__, prog="train.py")
+    add = parser.add_argument
+    add("--config", type=Path, help="configuration (default configs/factseg_r50_isaid.yml)")
+    add("--dataset_root", help="folder of the data")
+    add("--iters", type=int, help="iterations of the whole run")
+    add("--batch_size", type=int, help="samples of an iteration, over all processes")
+    add("--save_dir", help="folder of the run")
+    add("--save_interval", type=int, help="iterations between checkpoints, 0 for none")
+    add("--log_iters", type=int, help="iterations between log lines")
+    add("--do_eval", action="store_true", default=None, help="evaluate during training")
+    add("--eval_interval", type=int, help="iterations between evaluations")
+    add("--use_vdl", action="store_true", default=None, help="write VisualDL records")
+    add("--num_workers", type=int, help="processes that read samples")
+    add("--seed", type=int, help="of weights, order and transforms")
+    add("--device", help="cpu, gpu or gpu:N (default: a GPU where there is one)")
+    add("--amp", nargs="?", const="O1", choices=("O1", "O2"), help="mixed precision (default O1)")
+    add(
+        "--resume",
+        nargs="?",
+        const="auto",
+        metavar="auto|DIR",
+        help="go on from the newest checkpoint of the run, or from a checkpoint folder",
+    )
+    add(
+        "--opts", nargs="+", default=[], metavar="KEY=VALUE", help="any values of the configuration"
+    )
+    return parser
+
+
+def _changes(args: argparse.Namespace) -> dict[str, object]:
+    """The configuration's keys that flags were given for."""
+    keys = {
+        "dataset_root": "data.dataset_root",
+        "save_dir": "train.save_dir",
+        "iters": "train.iters",
+        "batch_size": "train.batch_size",
+        "save_interval": "train.save_interval",
+        "log_iters": "train.log_iters",
+        "do_eval": "train.do_eval",
+        "eval_interval": "train.eval_interval",
+        "use_vdl": "train.use_vdl",
+        "num_workers": "train.num_workers",
+        "seed": "seed",
+        "device": "device",
+        "amp": "train.amp.level",
+    }
+    changes = {key: getattr(args, flag) for flag, key in keys.items()}
+    return {key: value for key, value in changes.items() if value is not None}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

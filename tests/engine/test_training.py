@@ -1,0 +1,338 @@
+"""Whole training runs: what they leave, and that they end with the same bits after any stop.
+
+FactSeg with a ResNet-18 on painted scenes of 128 pixels, a few iterations each.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from factseg_paddle.config import load_config, make_config
+from factseg_paddle.data.synthetic import make_sample_dataset
+from factseg_paddle.engine import checkpoint as checkpoints
+from factseg_paddle.engine.log_format import parse_log
+from factseg_paddle.engine.start import train
+from factseg_paddle.engine.step import TrainingError, TrainStep
+from factseg_paddle.io import load_plain, sha256_of_file
+from tests.paths import REPO
+
+ITERS = 6
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "sample"
+    make_sample_dataset(folder, images=4, size=128, seed=0)
+    return folder
+
+
+def values(data: Path, save_dir: Path, **train_section):
+    """A configuration as plain values."""
+    transforms = [{"name": name} for name in ("horizontal_flip", "rot90", "normalize")]
+    return {
+        "seed": 5,
+        "device": "cpu",
+        "data": {
+            "dataset_root": str(data),
+            "patch_size": 64,
+            "stride": 64,
+            "transforms": transforms,
+        },
+        "model": {"backbone": "resnet18"},
+        "train": {
+            "iters": ITERS,
+            "batch_size": 2,
+            "num_workers": 0,
+            "log_iters": 2,
+            "save_interval": 2,
+            "save_dir": str(save_dir),
+        }
+        | train_section,
+        "eval": {"patch_size": 64, "stride": 64},
+    }
+
+
+def config(data: Path, save_dir: Path, **train_section):
+    return make_config(values(data, save_dir, **train_section), "test")
+
+
+def command(data: Path, save_dir: Path, *arguments: str) -> list[str]:
+    """The command line that trains as `config` does."""
+    import yaml
+
+    path = save_dir.with_suffix(".yml")
+    path.write_text(yaml.safe_dump(values(data, save_dir)))
+    script = str(REPO / "scripts" / "train.py")
+    return [sys.executable, script, "--config", str(path), *arguments]
+
+
+def started(arguments: list[str], **options) -> subprocess.Popen:
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(arguments, **streams | options)
+
+
+def result_of(save_dir: Path) -> dict[str, object]:
+    """Everything that has to be the same in the end, but for times."""
+    folder = checkpoints.checkpoint_folder(save_dir, ITERS)
+    log = parse_log(save_dir / "train.log")
+    return {
+        "weights": sha256_of_file(folder / "model.pdparams"),
+        "optimizer": sha256_of_file(folder / "optimizer.pdopt"),
+        "state": checkpoints.read_state(folder).losses,
+        "log": [(t.epoch, t.iteration, t.loss, t.lr, t.grad_norm, t.skipped) for t in log.train],
+        "evaluations": log.evaluations,
+    }
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(data, tmp_path_factory):
+    save_dir = tmp_path_factory.mktemp("run") / "uninterrupted"
+    assert train(config(data, save_dir)) == 0
+    return save_dir
+
+
+def test_run_leaves_checkpoints_a_log_and_its_configuration(uninterrupted, data):
+    names = sorted(path.name for path in uninterrupted.iterdir())
+    assert names == ["config.yml", "iter_000002", "iter_000004", "iter_000006", "train.log"]
+    assert load_config(uninterrupted / "config.yml") == config(data, uninterrupted)
+    log = parse_log(uninterrupted / "train.log")
+    assert [line.iteration for line in log.train] == [2, 4, 6]
+    rates = [0.007 * (1 - (line.iteration - 1) / ITERS) ** 0.9 for line in log.train]
+    assert [line.lr for line in log.train] == pytest.approx(rates, abs=5e-7)
+    assert "training in float32" in (uninterrupted / "train.log").read_text()
+    state = checkpoints.read_state(uninterrupted / "iter_000006")
+    assert (state.iteration, state.processes) == (6, 1)
+    optimizer = load_plain(uninterrupted / "iter_000006" / "optimizer.pdopt")
+    assert optimizer["step"] == 6
+    assert optimizer["scheduler"]["last_epoch"] == 6
+
+
+def kill_after_lines(process: subprocess.Popen, count: int, rng: random.Random) -> None:
+    """Kill with -9 somewhere after the process has said `count` lines."""
+    for _ in range(count):
+        process.stdout.readline()
+    for _ in range(rng.randrange(3_000_000)):  # anywhere, and no clock
+        pass
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def killed_and_resumed(data, save_dir, workers, lines, seed):
+    arguments = command(data, save_dir, "--num_workers", str(workers), "--resume")
+    rng = random.Random(seed)
+    for count in lines:
+        kill_after_lines(started(arguments), count, rng)
+    assert train(config(data, save_dir, num_workers=workers), "auto") == 0
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_and_resumed_ends_with_the_same_bits(data, tmp_path, uninterrupted, workers):
+    """The first kill falls before or into the first checkpoint, the second into training."""
+    save_dir = tmp_path / "run"
+    killed_and_resumed(data, save_dir, workers, [1, 5], seed=workers)
+    assert result_of(save_dir) == result_of(uninterrupted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_killed_at_many_moments(data, tmp_path, uninterrupted, seed):
+    save_dir = tmp_path / "run"
+    lines = random.Random(seed).choices(range(1, 8), k=4)
+    killed_and_resumed(data, save_dir, seed % 3, sorted(lines), seed)
+    assert result_of(save_dir) == result_of(uninterrupted)
+
+
+def test_resume_that_loaded_nothing_would_be_seen(data, tmp_path, uninterrupted, monkeypatch):
+    """The comparison above can fail: a load that does nothing gives other bits."""
+    save_dir = tmp_path / "run"
+    assert train(config(data, save_dir, keep=9)) == 0
+    for iteration in (4, 6):
+        checkpoints.checkpoint_folder(save_dir, iteration).rename(tmp_path / f"{iteration}")
+    monkeypatch.setattr(
+        checkpoints, "load_checkpoint", lambda folder, *_: checkpoints.read_state(folder)
+    )
+    assert train(config(data, save_dir, keep=9), "auto") == 0
+    assert result_of(save_dir) != result_of(uninterrupted)
+
+
+class AtIteration:
+    """Does something before a step; the step then goes on."""
+
+    def __init__(self, monkeypatch, iteration, action):
+        original, self.count = TrainStep.__call__, 0
+
+        def call(step, images, labels):
+            self.count += 1
+            if self.count == iteration:
+                action()
+            return original(step, images, labels)
+
+        monkeypatch.setattr(TrainStep, "__call__", call)
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"]
+)
+def test_told_to_stop(data, tmp_path, uninterrupted, monkeypatch, number, status):
+    save_dir = tmp_path / "run"
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patched:
+        AtIteration(patched, 3, lambda: os.kill(os.getpid(), number))
+        assert train(config(data, save_dir)) == status
+    assert signal.getsignal(number) == before
+    assert checkpoints.newest_whole(save_dir)[0].name == "iter_000003"
+    assert train(config(data, save_dir), "auto") == 0
+    assert result_of(save_dir) == result_of(uninterrupted)
+
+
+def test_loss_that_is_not_finite_names_the_iteration_and_the_way_back(data, tmp_path):
+    plain = values(data, tmp_path / "run") | {"optimizer": {"learning_rate": 1e30}}
+    with pytest.raises(TrainingError) as caught:
+        train(make_config(plain, "test"))
+    assert re.match(r"iteration [23]: the loss is (nan|inf)", str(caught.value))
+    assert "the last checkpoint is" in str(caught.value)
+    folder, reasons = checkpoints.newest_whole(tmp_path / "run")
+    assert not reasons
+    weights = load_plain(folder / "model.pdparams")
+    assert all(np.isfinite(array).all() for array in weights.values())
+    assert str(caught.value) in (tmp_path / "run" / "train.log").read_text()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_sample_that_can_not_be_read_stops_and_names_the_file(tmp_path, workers):
+    data = tmp_path / "sample"
+    make_sample_dataset(data, images=4, size=128, seed=0)
+    broken = sorted((data / "train/images/images").iterdir())[1]
+    content = broken.read_bytes()
+    broken.write_bytes(content[: len(content) // 2])
+    with pytest.raises((TrainingError, ValueError), match=re.escape(broken.name)):
+        train(config(data, tmp_path / "run", num_workers=workers))
+
+
+def test_reading_process_that_dies(data, tmp_path, monkeypatch):
+    import psutil
+
+    def kill_a_worker():
+        children = psutil.Process().children()
+        workers = [c for c in children if c.cmdline() == psutil.Process().cmdline()]
+        workers[0].kill()
+        workers[0].wait()
+
+    AtIteration(monkeypatch, 2, kill_a_worker)
+    with pytest.raises(TrainingError, match="a process that reads samples died") as caught:
+        train(config(data, tmp_path / "run", num_workers=2, iters=200, save_interval=0))
+    assert caught.value.__cause__.__cause__ is not None, "the cause is kept"
+    assert checkpoints.newest_whole(tmp_path / "run")[0].name == "iter_000000"
+
+
+def test_full_disk_stops_with_the_last_checkpoint_whole(data, tmp_path, monkeypatch):
+    """A limit on the size of files stands in for the full disk; Python reports both as OSError."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    AtIteration(
+        monkeypatch, 3, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    )
+    try:
+        with pytest.raises(TrainingError, match=r"File too large; the last checkpoint is .*000002"):
+            train(config(data, tmp_path / "run"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    folder, reasons = checkpoints.newest_whole(tmp_path / "run")
+    assert (folder.name, reasons) == ("iter_000002", [])
+
+
+def test_evaluation_keeps_the_best(data, tmp_path):
+    save_dir = tmp_path / "run"
+    settings = config(data, save_dir, do_eval=True, eval_interval=3, eval_images=1, keep=1)
+    assert train(settings) == 0
+    log = parse_log(save_dir / "train.log")
+    assert [record.iteration for record in log.evaluations] == [3, 6]
+    state = checkpoints.read_state(save_dir / "iter_000006")
+    assert state.best.iteration == log.best.iteration
+    assert (save_dir / "best_model").resolve() == checkpoints.checkpoint_folder(
+        save_dir, log.best.iteration
+    )
+    assert "rehearsal on P" in (save_dir / "train.log").read_text()
+
+
+def test_visualdl_records_can_be_read_back(data, tmp_path):
+    from visualdl import LogReader
+
+    assert train(config(data, tmp_path / "run", use_vdl=True, iters=2)) == 0
+    (record,) = (tmp_path / "run" / "vdl").iterdir()
+    reader = LogReader(file_path=str(record))
+    loss = reader.get_data("scalar", "train/loss")
+    assert [item.id for item in loss] == [2]
+    assert loss[0].value == pytest.approx(
+        parse_log(tmp_path / "run" / "train.log").train[0].loss, 1e-3
+    )
+
+
+# The command line ----------------------------------------------------------------------------
+
+
+def finished(arguments, **options):
+    return subprocess.run(arguments, capture_output=True, text=True, check=False, **options)
+
+
+def test_without_isaid_three_lines_say_what_is_missing_and_what_to_type(tmp_path):
+    script = str(REPO / "scripts" / "train.py")
+    done = finished([sys.executable, script, "--amp", "--dataset_root", str(tmp_path / "isaid")])
+    assert done.returncode == 2
+    assert done.stdout == ""
+    lines = [line for line in done.stderr.splitlines() if line]
+    assert len(lines) == 3
+    assert "isaid" in lines[0]
+    assert "--config configs/quickstart.yml" in lines[-1]
+
+
+def test_folder_of_another_run_is_not_overwritten(data, tmp_path, uninterrupted):
+    done = finished(command(data, tmp_path / "x", "--save_dir", str(uninterrupted)))
+    assert done.returncode == 2
+    assert "holds a run already; go on with --resume auto" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_amp_on_a_cpu_says_that_it_goes_on_in_float32(data, tmp_path):
+    done = finished(command(data, tmp_path / "run", "--amp", "--iters", "1"))
+    assert done.returncode == 0, done.stderr
+    assert "AMP O1 was asked for, but cpu has no float16: training in float32" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--config", "absent.yml"], "absent.yml"),
+        (["--opts", "train.itres=3"], "did you mean"),
+        (["--resume", "nowhere"], "is no checkpoint"),
+        (["--device", "gpu:7"], "this Paddle sees"),
+    ],
+)
+def test_bad_input_is_one_sentence(data, tmp_path, arguments, sentence):
+    done = finished([*command(data, tmp_path / "run"), *arguments], cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert sentence in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_processes_write_one_log(data, tmp_path):
+    launch = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2"]
+    launch += ["--log_dir", str(tmp_path / "launch")]
+    save_dir = tmp_path / "run"
+    arguments = command(data, save_dir, "--iters", "2", "--do_eval")[1:]
+    done = finished([*launch, *arguments])
+    assert done.returncode == 0, done.stdout + done.stderr
+    log = parse_log(save_dir / "train.log")
+    assert [line.iteration for line in log.train] == [2]
+    assert [record.iteration for record in log.evaluations] == [2]
+    assert checkpoints.read_state(save_dir / "iter_000002").processes == 2
