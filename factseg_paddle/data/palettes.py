@@ -131,11 +131,6 @@ def distinct_palette(num_classes: int) -> np.ndarray:
     return palette
 
 
-def check_palette(palette: np.ndarray) -> None:
-    """Raise a ValueError where a palette is misshapen or gives one colour to two classes."""
-    _palette_keys(palette)
-
-
 def _color_keys(colors: np.ndarray) -> np.ndarray:
     """Pack [..., 3] uint8 colours into their 24-bit numbers, [...] uint32."""
     keys = colors[..., 0].astype(np.uint32)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from factseg_paddle.config_schema import Data
+from factseg_paddle.config_transforms import Transform
 from factseg_paddle.data.image_files import write_png
 from factseg_paddle.data.palettes import index_to_color
 from factseg_paddle.data.synthetic import paint_scene
@@ -40,6 +42,11 @@ def write_isaid(root, folders=None, sizes=None):
             written[split, name] = image, labels
             index += 1
     return written
+
+
+def transforms(*given):
+    """The transforms of plain values, also those that a whole configuration would not allow."""
+    return TypeAdapter(list[Transform]).validate_python(list(given))
 
 
 def mask_of(folder, name):

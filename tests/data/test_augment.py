@@ -5,16 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factseg_paddle import config_schema as schema
-from factseg_paddle.config_schema import Data
+from factseg_paddle import config_transforms as schema
 from factseg_paddle.data.augment import apply_transforms, output_size
 from factseg_paddle.data.transforms import ISAID_MEAN, ISAID_STD
-from tests.data.isaid_files import scene
+from tests.data.isaid_files import scene, transforms
 from torch_ref import data as reference
-
-
-def transforms(*given):
-    return Data.model_validate({"transforms": list(given)}).transforms
 
 
 def apply(image, labels, given, seed=0, ignore_index=255):

@@ -7,12 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factseg_paddle.config_schema import Data
 from factseg_paddle.data.dataset import PatchDataset, PatchSampler
 from factseg_paddle.data.pairs import DataError, open_pairs
 from factseg_paddle.data.patches import Window
 from factseg_paddle.data.prepare import prepare_isaid
-from tests.data.isaid_files import image_of, isaid, mask_of, write_isaid
+from tests.data.isaid_files import image_of, isaid, mask_of, transforms, write_isaid
 
 RANDOM = [
     {"name": "horizontal_flip"},
@@ -32,11 +31,9 @@ def root(tmp_path_factory):
     return folder
 
 
-def patches(root, transforms=RANDOM, seed=5, split="train"):
-    data = Data.model_validate({"dataset_root": str(root), "transforms": transforms})
-    return PatchDataset(
-        open_pairs(data, split), patch_size=64, stride=40, transforms=data.transforms, seed=seed
-    )
+def patches(root, given=RANDOM, seed=5):
+    pairs = open_pairs(isaid(root), "train")
+    return PatchDataset(pairs, patch_size=64, stride=40, transforms=transforms(*given), seed=seed)
 
 
 def test_windows_follow_the_images_and_the_grid(root):
@@ -57,14 +54,14 @@ def test_windows_follow_the_images_and_the_grid(root):
 )
 def test_real_images_have_the_known_number_of_patches(shared_data, split, name, count):
     pairs = open_pairs(isaid(shared_data("isaid")), split)
-    transforms = Data.model_validate({"transforms": [{"name": "pad", "size": 896}]}).transforms
-    dataset = PatchDataset(pairs, patch_size=896, stride=512, transforms=transforms, seed=0)
+    padded = transforms({"name": "pad", "size": 896})
+    dataset = PatchDataset(pairs, patch_size=896, stride=512, transforms=padded, seed=0)
     index = next(index for index in range(len(pairs)) if pairs.name(index) == name)
     assert sum(image == index for image, _ in dataset.windows) == count
 
 
 def test_sample_is_the_window_of_image_and_labels(root):
-    dataset = patches(root, transforms=[])
+    dataset = patches(root, ())
     pairs = open_pairs(isaid(root), "train")
     for index, (image_index, window) in enumerate(dataset.windows):
         image, labels = dataset[0, index]
