@@ -7,7 +7,8 @@ window and keeps every window's prediction to the end (4000 x 13383: 208 windows
 image is read window by window, and rows that no later window covers are given away at once.
 
 The memory held is C * patch_size * W * 4 bytes for an image W pixels wide, whatever its height,
-plus one batch; with several scales that is `sum(scales)` times as much.
+plus one batch. With several scales all are predicted in step, and each holds its own strip: that is
+`sum(scales)` times as much, and a window at a scale s is made of (patch_size / s)^2 pixels.
 """
 
 from __future__ import annotations
@@ -142,13 +143,18 @@ class SlidingWindow:
     def labels(self, read: Read, height: int, width: int) -> Iterator[tuple[int, np.ndarray]]:
         """Give the most probable classes from the top to the bottom; the lowest index of equals.
 
-        Args, errors: as in `probabilities`.
+        Args: as in `probabilities`.
 
         Yields:
             The first row, and class indices [rows, W] uint8 of about 512 rows from there.
+
+        Raises:
+            ValueError: as in `probabilities`, or the classes are more than a byte can tell.
         """
         first, held = 0, []
         for top, probabilities in self.probabilities(read, height, width):
+            if len(probabilities) > 256:
+                raise ValueError(f"{len(probabilities)} classes don't fit into 8 bits")
             held.append(probabilities.argmax(axis=0).astype(np.uint8))
             end = top + held[-1].shape[0]
             if end - first >= LABEL_ROWS or end == height:

@@ -224,16 +224,23 @@ def test_labels_are_given_in_strips_of_many_rows():
     assert LABEL_ROWS <= tops[1] < LABEL_ROWS + STRIP_ROWS
 
 
-def test_rows_are_given_before_the_image_is_read_to_its_end():
+@pytest.mark.parametrize(
+    ("scales", "read_to"), [((1.0,), 96), ((0.5, 1.0, 1.5), 256)], ids=["one scale", "three"]
+)
+def test_rows_are_given_before_the_image_is_read_to_its_end(scales, read_to):
     read = []
 
     def recording(window):
-        read.append(window.top)
+        read.append(window.top + window.height)
         return np.zeros((window.height, window.width, 3), np.uint8)
 
-    engine = SlidingWindow(per_pixel, 64, 32)
-    next(engine.probabilities(recording, 10**6, 64))
-    assert read == [0, 32]
+    engine = SlidingWindow(per_pixel, 64, 32, scales=scales)
+    strips = engine.probabilities(recording, 10**6, 64)
+    next(strips)
+    assert max(read) <= read_to
+    for _ in range(20):
+        top, strip = next(strips)
+        assert max(read) <= top + strip.shape[1] + read_to
 
 
 def test_settings_of_a_configuration_are_all_taken():
@@ -284,6 +291,12 @@ def test_a_predictor_that_changes_its_number_of_classes_is_refused():
     predict.calls = 0
     with pytest.raises(ValueError, match=r"gave \[1, 2, 64, 64\]"):
         whole_once(SlidingWindow(predict, 64, 32), image_of(100, 100))
+
+
+def test_more_classes_than_a_byte_can_tell_are_refused():
+    engine = SlidingWindow(lambda images: np.repeat(images[:, :1], 257, axis=1), 64, 32)
+    with pytest.raises(ValueError, match="257 classes don't fit into 8 bits"):
+        next(engine.labels(reader(image_of(40, 40)), 40, 40))
 
 
 def test_a_reader_that_gives_another_size_is_refused():
