@@ -20,7 +20,7 @@ import yaml
 from pydantic import ValidationError
 
 from factseg_paddle.config_messages import Layer, describe
-from factseg_paddle.config_schema import PATH_KEYS, REPOSITORY, Config
+from factseg_paddle.config_schema import PATH_KEYS, Config
 from factseg_paddle.io import atomic_write
 
 BASE_KEY = "_base_"

@@ -16,6 +16,7 @@ both with a checkpoint.
 
 import argparse
 import sys
+import warnings
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -29,6 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     """Train; the log on stdout and in the run's folder."""
     parser = _parser()
     args = parser.parse_args(argv)
+    warnings.filterwarnings("ignore", message="No ccache found")  # paddle's, on every import
     try:
         from factseg_paddle.config import change_config, load_config
         from factseg_paddle.engine.start import AUTO, config_of_checkpoint, train

@@ -37,7 +37,7 @@ def run_tasks(
         return
     # Spawned, not forked: threads of OpenCV or of a framework do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(num_workers, context, _start_worker)
+    executor = ProcessPoolExecutor(num_workers, context, obey_the_starter)
     try:
         yield from executor.map(function, tasks)
     finally:
@@ -49,14 +49,17 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the starter decides
-    threading.Thread(target=_end_with_the_starter, daemon=True).start()
+def obey_the_starter() -> None:
+    """Let this process end when the one that started it has, and leave Ctrl-C to that one.
 
-
-def _end_with_the_starter() -> None:
-    """After a kill -9 of the starter, its workers would wait for tasks for ever."""
+    After a kill -9 of the starter, its workers would wait for tasks for ever.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     starter = multiprocessing.parent_process()
     if starter is not None:
-        wait([starter.sentinel])
-        os._exit(1)
+        threading.Thread(target=_end_after, args=(starter.sentinel,), daemon=True).start()
+
+
+def _end_after(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)

@@ -9,6 +9,7 @@ import numpy as np
 import paddle
 
 from factseg_paddle.data.pairs import DataError
+from factseg_paddle.data.workers import obey_the_starter
 
 if TYPE_CHECKING:
     from factseg_paddle.data.dataset import PatchDataset, PatchSampler
@@ -32,20 +33,25 @@ class Batches:
             batch_sampler=sampler,
             collate_fn=_collated,
             num_workers=num_workers,
+            worker_init_fn=_begin,
         )
 
     def __iter__(self) -> Iterator[tuple[paddle.Tensor, paddle.Tensor]]:
         """Raise a DataError that names the file where a sample can't be read or a reader died."""
         try:
             for images, labels, error in self._loader:
-                if error.size:
-                    raise DataError(bytes(error.numpy()).decode())
+                if error.size > 1:
+                    raise DataError(bytes(error.numpy()[1:]).decode())
                 yield images, labels
         except SystemError as error:
             raise DataError(
                 "a process that reads samples died; the system may have killed it for want of "
                 "memory (lower train.num_workers or data.cache_mb)"
             ) from error
+
+
+def _begin(_number: int) -> None:
+    obey_the_starter()
 
 
 class _Guarded(paddle.io.Dataset):
@@ -66,9 +72,10 @@ class _Guarded(paddle.io.Dataset):
 
 
 def _collated(samples: Sequence[Any]) -> list[np.ndarray]:
+    # An array without elements can't be handed over (Paddle 3.3.1), so a 0 stands before the text.
     error = next((sample for sample in samples if isinstance(sample, str)), "")
+    marked = np.frombuffer(b"\0" + error.encode(), np.uint8).copy()
     if error:
-        nothing = np.zeros(0, np.float32)
-        return [nothing, nothing, np.frombuffer(error.encode(), np.uint8).copy()]
+        return [np.zeros(1, np.float32), np.zeros(1, np.int64), marked]
     images, labels = zip(*samples, strict=True)
-    return [np.stack(images), np.stack(labels), np.zeros(0, np.uint8)]
+    return [np.stack(images), np.stack(labels), marked]
