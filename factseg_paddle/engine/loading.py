@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from factseg_paddle.data.dataset import PatchDataset, PatchSampler
 
 
+READER_DIED = (
+    "a process that reads samples died; the system may have killed it for want of memory (lower "
+    "train.num_workers or data.cache_mb)"
+)
+
+
 class Batches:
     """Endless batches of images [N, 3, H, W] float32 and labels [N, H, W] int64.
 
@@ -37,17 +43,14 @@ class Batches:
         )
 
     def __iter__(self) -> Iterator[tuple[paddle.Tensor, paddle.Tensor]]:
-        """Raise a DataError that names the file where a sample can't be read or a reader died."""
-        try:
-            for images, labels, error in self._loader:
-                if error.size > 1:
-                    raise DataError(bytes(error.numpy()[1:]).decode())
-                yield images, labels
-        except SystemError as error:
-            raise DataError(
-                "a process that reads samples died; the system may have killed it for want of "
-                "memory (lower train.num_workers or data.cache_mb)"
-            ) from error
+        """Raise a DataError that names the file where a sample can't be read.
+
+        Where a reading process died, Paddle raises a SystemError, here or at any other place.
+        """
+        for images, labels, error in self._loader:
+            if error.size > 1:
+                raise DataError(bytes(error.numpy()[1:]).decode())
+            yield images, labels
 
 
 def _begin(_number: int) -> None:

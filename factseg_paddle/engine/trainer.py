@@ -19,7 +19,7 @@ from factseg_paddle.engine import checkpoint as checkpoints
 from factseg_paddle.engine.build import build_loss, build_model, build_optimizer
 from factseg_paddle.engine.checkpoint import Best, TrainState
 from factseg_paddle.engine.clock import Clock
-from factseg_paddle.engine.loading import Batches
+from factseg_paddle.engine.loading import READER_DIED, Batches
 from factseg_paddle.engine.log_format import TrainLine
 from factseg_paddle.engine.parallel import Processes
 from factseg_paddle.engine.reporting import Reporter
@@ -117,8 +117,10 @@ class Trainer:
         with self._reporter, StopSignals() as stop:
             try:
                 return self._run(stop)
-            except (TrainingError, DataError, OSError) as error:
-                message = f"iteration {self._iteration + 1}: {error}; {self._way_back()}"
+            except (TrainingError, DataError, OSError, SystemError) as error:
+                # Paddle raises a SystemError, from a signal handler, when a reading process dies.
+                cause = READER_DIED if isinstance(error, SystemError) else error
+                message = f"iteration {self._iteration + 1}: {cause}; {self._way_back()}"
                 with suppress(OSError):  # the disk may be full; the caller shows it anyhow
                     self._reporter.say(message)
                 raise TrainingError(message) from error

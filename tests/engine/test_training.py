@@ -231,7 +231,7 @@ def test_reading_process_that_dies(data, tmp_path, monkeypatch):
     AtIteration(monkeypatch, 2, kill_a_worker)
     with pytest.raises(TrainingError, match="a process that reads samples died") as caught:
         train(config(data, tmp_path / "run", num_workers=2, iters=200, save_interval=0))
-    assert caught.value.__cause__.__cause__ is not None, "the cause is kept"
+    assert isinstance(caught.value.__cause__, SystemError), "the cause is kept"
     assert checkpoints.newest_whole(tmp_path / "run")[0].name == "iter_000000"
 
 
@@ -257,9 +257,10 @@ def test_evaluation_keeps_the_best(data, tmp_path):
     log = parse_log(save_dir / "train.log")
     assert [record.iteration for record in log.evaluations] == [3, 6]
     state = checkpoints.read_state(save_dir / "iter_000006")
-    assert state.best.iteration == log.best.iteration
+    best = max(log.evaluations, key=lambda record: record.mean_iou)
+    assert state.best.iteration == best.iteration
     assert (save_dir / "best_model").resolve() == checkpoints.checkpoint_folder(
-        save_dir, log.best.iteration
+        save_dir, best.iteration
     )
     assert "rehearsal on P" in (save_dir / "train.log").read_text()
 
