@@ -30,7 +30,8 @@ def main(argv: list[str] | None = None) -> int:
     """Train; the log on stdout and in the run's folder."""
     parser = _parser()
     args = parser.parse_args(argv)
-    warnings.filterwarnings("ignore", message="No ccache found")  # paddle's, on every import
+    for message in ("No ccache found", "When training, we now always track"):  # paddle's own
+        warnings.filterwarnings("ignore", message=message)
     try:
         from factseg_paddle.config import change_config, load_config
         from factseg_paddle.engine.start import AUTO, config_of_checkpoint, train

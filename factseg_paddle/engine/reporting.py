@@ -36,7 +36,7 @@ class Reporter:
                 log = TrainLog(save_dir / LOG_FILE, iteration, sys.stdout)
                 self._log = opened.enter_context(log)
             if active and config.train.use_vdl:
-                recorder = VisualRecorder(save_dir / VDL_FOLDER)
+                recorder = VisualRecorder(save_dir / VDL_FOLDER, iteration)
                 self._recorder = opened.enter_context(recorder)
             self._opened = opened.pop_all()
 
@@ -83,7 +83,7 @@ class Reporter:
         """Whether a picture would be kept."""
         return self._recorder is not None
 
-    def picture(self, iteration: int, tag: str, pixels: np.ndarray) -> None:
-        """A picture [H, W, 3] uint8 for VisualDL."""
+    def picture(self, iteration: int, pixels: np.ndarray) -> None:
+        """An image, its labels and the prediction side by side, [H, W, 3] uint8."""
         if self._recorder:
-            self._recorder.image(tag, iteration, pixels)
+            self._recorder.image("eval/image, labels, prediction", iteration, pixels)

@@ -195,6 +195,8 @@ class Trainer:
         if self._best is None or metrics.mean_iou > self._best.mean_iou:
             self._best = Best(self._iteration, metrics.mean_iou)
         self._reporter.evaluation(self._iteration, metrics, self._best)
+        if self._reporter.wants_pictures:
+            self._reporter.picture(self._iteration, self._validation.picture())
 
     def _save(self) -> None:
         self._processes.share_buffers(self._network)

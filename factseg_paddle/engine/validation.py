@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import numpy as np
 import paddle
 
 from factseg_paddle.config_schema import Config
 from factseg_paddle.data.pairs import ImagePairs, open_pairs
+from factseg_paddle.data.patches import Window
 from factseg_paddle.engine.evaluator import Evaluated, evaluate, mean_and_std
 from factseg_paddle.engine.parallel import Processes
 from factseg_paddle.inference.predictor import network_predictor
+from factseg_paddle.inference.sliding_window import SlidingWindow
+from factseg_paddle.inference.visualize import overlay_colors, overlay_rows
 from factseg_paddle.metrics import ConfusionMatrix, Metrics
 
 
@@ -53,8 +57,31 @@ class Validation:
         merged.add(self._processes.total(counts))
         return merged.compute(self._pairs.class_names)
 
+    def picture(self) -> np.ndarray:
+        """The middle of the first image, its labels and the prediction, [h, 3 w, 3] uint8."""
+        height, width = self._pairs.size(0)
+        side = min(height, width, self._settings.patch_size)
+        window = Window((height - side) // 2, (width - side) // 2, side, side)
+        image, truth = self._pairs.read_image(0, window), self._pairs.read_labels(0, window)
+        engine = SlidingWindow.of_settings(
+            network_predictor(self._network), self._settings, mean=self._mean, std=self._std
+        )
+
+        def read(w: Window) -> np.ndarray:
+            return image[w.top : w.top + w.height, w.left : w.left + w.width]
+
+        with self._precision():
+            found = np.concatenate([rows for _, rows in engine.labels(read, side, side)])
+        colors = overlay_colors(self._pairs.palette)
+        known = np.where(truth == self._pairs.ignore_index, 0, truth)
+        shown = [overlay_rows(image, labels, colors, None) for labels in (known, found)]
+        return np.concatenate([image, *shown], axis=1)
+
+    def _precision(self) -> AbstractContextManager:
+        return paddle.amp.auto_cast(enable=self._level is not None, level=self._level or "O1")
+
     def _evaluated(self, indices: Sequence[int]) -> Evaluated:
-        with paddle.amp.auto_cast(enable=self._level is not None, level=self._level or "O1"):
+        with self._precision():
             return evaluate(
                 self._pairs,
                 network_predictor(self._network),

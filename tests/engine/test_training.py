@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -268,14 +269,17 @@ def test_evaluation_keeps_the_best(data, tmp_path):
 def test_visualdl_records_can_be_read_back(data, tmp_path):
     from visualdl import LogReader
 
-    assert train(config(data, tmp_path / "run", use_vdl=True, iters=2)) == 0
+    settings = config(data, tmp_path / "run", use_vdl=True, iters=2, do_eval=True)
+    assert train(settings) == 0
     (record,) = (tmp_path / "run" / "vdl").iterdir()
     reader = LogReader(file_path=str(record))
     loss = reader.get_data("scalar", "train/loss")
     assert [item.id for item in loss] == [2]
-    assert loss[0].value == pytest.approx(
-        parse_log(tmp_path / "run" / "train.log").train[0].loss, 1e-3
-    )
+    (line,) = parse_log(tmp_path / "run" / "train.log").train
+    assert loss[0].value == pytest.approx(line.loss, abs=1e-4)
+    (picture,) = reader.get_data("image", reader.get_tags()["image"][0])
+    pixels = cv2.imdecode(np.frombuffer(picture.image.encoded_image_string, np.uint8), 1)
+    assert pixels.shape == (64, 3 * 64, 3)
 
 
 # The command line ----------------------------------------------------------------------------
