@@ -22,6 +22,11 @@ CI = (REPO / ".ci" / "run").read_text(encoding="utf-8")
 
 # The README's command -> the same command in a form that takes seconds. {tmp} is a folder of the
 # test's own. None: CI runs it as it stands, or (pip) through the Makefile.
+TRAIN = (
+    "python scripts/train.py --config configs/quickstart.yml --iters 1 --log_iters 1 --opts "
+    "data.dataset_root={tmp}/painted data.sample.images=8 data.sample.size=64 data.patch_size=64 "
+    "data.stride=64 eval.patch_size=64 eval.stride=64 train.batch_size=2"
+)
 FAST = {
     "make align": None,
     "make test": None,
@@ -45,6 +50,7 @@ FAST = {
     "make bench": (
         "python scripts/bench_losses.py --size 32 --batch 1 --repeats 1 --iterations 2",
         "python scripts/bench_metrics.py --repeats 1",
+        "python scripts/bench_data.py --help",
     ),
     "python scripts/convert_torch2paddle.py": "python {tmp}/copy/scripts/convert_torch2paddle.py",
     "python scripts/convert_torch2paddle.py --input weights/resnet50-19c8e357.pth": (
@@ -62,6 +68,44 @@ FAST = {
         "python scripts/make_sample_data.py --output {tmp}/sample --images 2 --size 64 --seed 0"
     ),
     "pip install -r requirements-gpu.txt": None,
+    "python scripts/train.py --config configs/quickstart.yml": f"{TRAIN} --save_dir {{tmp}}/run",
+    "python scripts/evaluate.py --weights output/quickstart/best_model": (
+        "python scripts/evaluate.py --weights {tmp}/run/best_model --output {tmp}/evaluation"
+    ),
+    "python scripts/predict.py --weights output/quickstart/best_model --input "
+    "output/quickstart_data/val/images/images --output output/quickstart_predictions": (
+        "python scripts/predict.py --weights {tmp}/run/best_model --input "
+        "{tmp}/painted/val/images/images --output {tmp}/predicted"
+    ),
+    "python scripts/plot_curves.py output/quickstart/train.log --class_names isaid": (
+        "python scripts/plot_curves.py {tmp}/run/train.log --class_names isaid "
+        "--output {tmp}/curves.png"
+    ),
+    "python scripts/prepare_isaid.py --dataset_root data/isaid --check": (
+        "python scripts/prepare_isaid.py --dataset_root {tmp}/painted --check --num_workers 0"
+    ),
+    "python scripts/prepare_isaid.py --dataset_root data/isaid --output data/isaid_prepared": (
+        "python scripts/prepare_isaid.py --dataset_root {tmp}/painted --output {tmp}/prepared "
+        "--num_workers 0"
+    ),
+    "python scripts/train.py --dataset_root data/isaid_prepared --amp --do_eval --use_vdl": (
+        f"{TRAIN} --dataset_root {{tmp}}/prepared --save_dir {{tmp}}/amp --amp --do_eval --use_vdl"
+    ),
+    "python scripts/train.py --dataset_root data/isaid_prepared --amp --do_eval --use_vdl "
+    "--resume": (
+        f"{TRAIN} --dataset_root {{tmp}}/prepared --save_dir {{tmp}}/amp --amp --do_eval "
+        "--use_vdl --resume"
+    ),
+    "python -m paddle.distributed.launch --nproc_per_node 2 scripts/train.py --dataset_root "
+    "data/isaid_prepared --amp --do_eval": (
+        f"python -m paddle.distributed.launch --log_dir {{tmp}}/launch --nproc_per_node 2 "
+        f"{TRAIN.removeprefix('python ')} --dataset_root {{tmp}}/prepared --save_dir {{tmp}}/two"
+    ),
+    "python scripts/evaluate.py --config configs/factseg_r50_isaid.yml --weights "
+    "output/train/best_model --dataset_root data/isaid_prepared": (
+        "python scripts/evaluate.py --config {tmp}/run/config.yml --weights {tmp}/run/best_model "
+        "--dataset_root {tmp}/prepared --output {tmp}/evaluation_of_store"
+    ),
 }
 
 
