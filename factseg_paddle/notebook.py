@@ -6,6 +6,7 @@ works before anything is installed.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shlex
@@ -15,6 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pexpect
+    import PIL.Image
 
 TESTED_PADDLE = "3.3.1"
 PADDLE_PACKAGES = ("paddlepaddle", "paddlepaddle-gpu")
@@ -25,7 +31,7 @@ _ASK_PADDLE = (
     "print(json.dumps([paddle.__version__, paddle.device.cuda.device_count() if cuda else 0]))"
 )
 _TERMINAL = (24, 100)  # rows and columns that a command believes to have
-_TALLEST, _WIDEST, _GAP = 640, 1600, 16  # pixels of shown pictures
+_TALLEST, _WIDEST, _GAP = 1200, 1600, 16  # pixels of shown pictures
 
 
 class NotebookError(RuntimeError):
@@ -156,35 +162,34 @@ def show(*pictures: str | Path) -> None:
     Raises:
         OSError: a file can't be read.
     """
-    from IPython.display import display
+    from IPython.display import Image, display
 
-    display(side_by_side(pictures))
+    png = io.BytesIO()
+    side_by_side(pictures).save(png, "PNG")
+    display(Image(png.getvalue()))
 
 
-def side_by_side(pictures: Sequence[str | Path]) -> object:
-    """One PIL image of several files, all as high as the smallest."""
+def side_by_side(pictures: Sequence[str | Path]) -> PIL.Image.Image:
+    """One picture of several files, all as wide as the narrowest, at most 1600 pixels in all."""
     from PIL import Image
 
     opened = [Image.open(picture).convert("RGB") for picture in pictures]
-    height = min(one.height for one in opened)
-    if len(opened) > 1:
-        height = min(height, _TALLEST)
-    width = sum(one.width * height / one.height for one in opened)
     room = _WIDEST - _GAP * (len(opened) - 1)
-    height = max(1, int(height * min(1, room / width)))
+    width = min(room // len(opened), *(one.width for one in opened))
+    tallest = max(one.height / one.width for one in opened)
+    width = max(1, min(width, int(_TALLEST / tallest)))
     scaled = [
-        one.resize((max(1, round(one.width * height / one.height)), height), Image.LANCZOS)
+        one.resize((width, max(1, round(one.height * width / one.width))), Image.Resampling.LANCZOS)
         for one in opened
     ]
-    full = sum(one.width for one in scaled) + _GAP * (len(scaled) - 1)
-    sheet, left = Image.new("RGB", (full, height), "white"), 0
-    for one in scaled:
-        sheet.paste(one, (left, 0))
-        left += one.width + _GAP
+    full = (width + _GAP) * len(scaled) - _GAP, max(one.height for one in scaled)
+    sheet = Image.new("RGB", full, "white")
+    for place, one in enumerate(scaled):
+        sheet.paste(one, (place * (width + _GAP), 0))
     return sheet
 
 
-def _show_output(child: object) -> bool:
+def _show_output(child: pexpect.spawn) -> bool:
     """Print a pexpect child's output until it ends; whether it was interrupted."""
     import pexpect
 

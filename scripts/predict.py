@@ -75,10 +75,11 @@ def _predict(args: argparse.Namespace, changes: dict) -> int:
 
 
 def _run(run: "PredictionRun", output: Path) -> list:
-    with tqdm(unit="window", file=sys.stderr) as bar:
+    # nothing is drawn before the first image says how many windows it takes
+    with tqdm(unit="window", file=sys.stderr, delay=1e-3) as bar:
 
         def start(path: Path, windows: int) -> None:
-            bar.set_description(path.name)
+            bar.set_description(path.name, refresh=False)
             bar.reset(windows)
 
         def report(result: object) -> None:

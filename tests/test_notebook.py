@@ -270,19 +270,22 @@ class TestShow:
         Image.new("RGB", (width, height), color).save(path)
         return path
 
-    def test_pictures_stand_side_by_side_in_one_height(self, tmp_path):
+    def test_pictures_stand_side_by_side_in_one_width(self, tmp_path):
         red = self.save(tmp_path / "red.png", 100, 100, "red")
         blue = self.save(tmp_path / "blue.png", 200, 400, "blue")
         sheet = np.asarray(side_by_side([red, blue]))
-        assert sheet.shape == (100, 100 + 16 + 50, 3)
-        assert sheet[50, 50].tolist() == [255, 0, 0]
-        assert sheet[50, 108].tolist() == [255, 255, 255]
-        assert sheet[50, 140].tolist() == [0, 0, 255]
+        assert sheet.shape == (200, 100 + 16 + 100, 3)
+        assert sheet[99, 99].tolist() == [255, 0, 0]
+        assert sheet[100, 99].tolist() == sheet[99, 108].tolist() == [255, 255, 255]
+        assert sheet[199, 116].tolist() == [0, 0, 255]
 
-    @pytest.mark.parametrize(("width", "height"), [(4000, 100), (3000, 3000), (1601, 100)])
-    def test_large_pictures_are_shown_smaller(self, tmp_path, width, height):
+    @pytest.mark.parametrize(
+        ("width", "height", "shown"),
+        [(1600, 1200, (1600, 1200)), (4000, 100, (1600, 40)), (1000, 3000, (400, 1200))],
+    )
+    def test_large_pictures_are_shown_smaller(self, tmp_path, width, height, shown):
         large = self.save(tmp_path / "large.png", width, height, "red")
-        assert side_by_side([large]).width <= 1600
+        assert side_by_side([large]).size == shown
         assert side_by_side([large, large]).width <= 1600
 
     def test_a_picture_that_is_not_there_is_an_error(self, tmp_path):

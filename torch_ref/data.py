@@ -40,7 +40,10 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def read_mask(path: str | Path) -> np.ndarray:
-    """Decode an iSAID colour mask to class indices, [H, W] uint8."""
+    """Decode an iSAID mask to class indices, [H, W] uint8: colours, or indices in one channel."""
+    with Image.open(path) as file:
+        if file.mode == "L":
+            return np.array(file)
     return color_to_index(read_image(path))
 
 

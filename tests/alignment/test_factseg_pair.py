@@ -13,6 +13,8 @@ import torch
 from alignment import align
 from alignment.__main__ import main
 from alignment.pairs.factseg import make_pair, seeded_weight
+from factseg_paddle.data.image_files import write_png
+from factseg_paddle.data.synthetic import paint_scene
 from tests.alignment.small import step
 from torch_ref import FactSeg as TorchFactSeg
 
@@ -87,6 +89,18 @@ def test_real_image_is_aligned_before_the_network(shared_data, tmp_path, capsys)
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     preprocess = next(s for s in report["steps"] if s["step"] == "preprocess")
     assert {"decode image", "decode mask"} <= {t["name"] for t in preprocess["tensors"]}
+
+
+def test_masks_of_indices_are_decoded_on_both_sides(tmp_path, capsys):
+    # the reference looked each index up as a colour: KeyError (1, 1, 1)
+    scene = paint_scene(size=64, seed=0)
+    labels = scene.labels.copy()
+    labels[:8] = 255
+    write_png(tmp_path / "image.png", scene.image)
+    write_png(tmp_path / "mask.png", labels)
+    files = ["--image", str(tmp_path / "image.png"), "--mask", str(tmp_path / "mask.png")]
+    status = main([*files, "--crop", "32", "--steps", "preprocess", "--out", str(tmp_path / "out")])
+    assert status == 0, capsys.readouterr()
 
 
 @pytest.mark.slow
