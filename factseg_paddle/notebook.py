@@ -77,7 +77,8 @@ def run(*command: object) -> None:
     if child.exitstatus != 0:
         signal = child.signalstatus
         end = f"status {child.exitstatus}" if signal is None else f"signal {signal}"
-        raise NotebookError(f"{shlex.join(words[:2])} left with {end}: what it said stands above")
+        name = shlex.join(words[: 3 if words[1:2] == ["-m"] else 2])
+        raise NotebookError(f"{name} left with {end}: what it said stands above")
 
 
 def missing_packages(requirements: str | Path) -> list[str]:

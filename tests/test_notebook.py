@@ -160,7 +160,7 @@ def test_unpacks_and_prepares_isaid_as_ai_studio_lays_it(stored, monkeypatch, tm
         tmp_path,
         f"DATASET_ROOT, SAVE_DIR = {str(root)!r}, {str(tmp_path / 'run')!r}\n"
         f"UNZIP = PREPARE = True\nITERS, OPTS = 2, {SMALL}\n"
-        "ALIGN_FLAGS = ['--crop', '32', '--train-steps', '1']",
+        "ALIGN_FLAGS = ['--crop', '64', '--train-steps', '1']",
     )
     check_results(done, 2)
     assert (root / "test" / "images" / "images").is_dir()
@@ -199,6 +199,10 @@ class TestRun:
     def test_a_failure_stops(self):
         with pytest.raises(NotebookError, match="python -c left with status 3"):
             run("python", "-c", "raise SystemExit(3)")
+
+    def test_a_module_is_named(self):
+        with pytest.raises(NotebookError, match=r"python -m timeit left with status 2"):
+            run("python", "-m", "timeit", "--no-such-option")
 
     def test_being_killed_stops(self):
         with pytest.raises(NotebookError, match="left with signal 9"):
