@@ -31,11 +31,9 @@ def select_device(name: str | None) -> str:
     if name.startswith("gpu"):
         number = int(name.partition(":")[2] or 0)
         if number >= gpus:
-            cure = "install paddlepaddle-gpu" if not paddle.is_compiled_with_cuda() else "see below"
-            found = f"{gpus} GPUs" if gpus else "no GPU"
-            raise DeviceError(
-                f"device {name}: this Paddle sees {found}; {cure} or use --device cpu"
-            )
+            found = f"{gpus} GPUs, numbered from 0" if gpus else "no GPU"
+            cure = "" if paddle.is_compiled_with_cuda() else "install paddlepaddle-gpu or "
+            raise DeviceError(f"device {name}: this Paddle sees {found}; {cure}use --device cpu")
     return paddle.device.set_device(name)
 
 

@@ -10,7 +10,6 @@ from typing import Protocol
 import numpy as np
 
 from factseg_paddle.config_schema import Evaluation
-from factseg_paddle.config_transforms import Normalize, Transform
 from factseg_paddle.data.patches import Window
 from factseg_paddle.data.transforms import ISAID_MEAN, ISAID_STD
 from factseg_paddle.inference.sliding_window import Predict, SlidingWindow
@@ -146,14 +145,6 @@ def evaluate(
         confusion.add(result.matrix)
         results.append(result)
     return Evaluated(confusion, tuple(results), tuple(pairs.class_names))
-
-
-def mean_and_std(transforms: Sequence[Transform]) -> tuple[Channels, Channels]:
-    """The normalisation that training applied; without one, images went in as they are."""
-    for transform in transforms:
-        if isinstance(transform, Normalize):
-            return tuple(transform.mean), tuple(transform.std)
-    return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
 
 def _evaluate_image(

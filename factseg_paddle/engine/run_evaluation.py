@@ -13,7 +13,7 @@ from factseg_paddle.config_schema import Evaluation
 from factseg_paddle.data.pairs import ImagePairs, open_pairs
 from factseg_paddle.engine.evaluation_report import write_report, write_worst
 from factseg_paddle.engine.evaluation_store import EvaluationStore
-from factseg_paddle.engine.evaluator import Channels, Evaluated, evaluate, mean_and_std
+from factseg_paddle.engine.evaluator import Channels, Evaluated, evaluate
 from factseg_paddle.engine.restore import restore
 from factseg_paddle.inference.predictor import network_predictor
 from factseg_paddle.inference.sliding_window import Predict, SlidingWindow
@@ -64,7 +64,8 @@ class EvaluationRun:
         say(str(restored))
         data, settings = restored.config.data, restored.config.eval
         pairs = open_pairs(data, "val")
-        mean, std = mean_and_std(data.transforms)
+        normal = data.normalization
+        mean, std = tuple(normal.mean), tuple(normal.std)
         about = {
             "weights": {"file": str(restored.file.resolve()), "sha256": restored.sha256},
             "dataset_root": data.dataset_root,

@@ -14,7 +14,6 @@ from factseg_paddle.config_schema import Data
 from factseg_paddle.data.image_files import read_mask
 from factseg_paddle.data.pairs import class_names_of, coding_of
 from factseg_paddle.data.palettes import distinct_palette
-from factseg_paddle.engine.evaluator import mean_and_std
 from factseg_paddle.engine.restore import Restored, restore
 from factseg_paddle.inference.legend import share_text
 from factseg_paddle.inference.predict_files import (
@@ -69,7 +68,8 @@ class PredictionRun:
             raise FileNotFoundError(f"--masks {masks} is no folder; give the folder of the masks")
         restored = restore(weights, config=config, opts=opts, changes=changes)
         data = restored.config.data
-        mean, std = mean_and_std(data.transforms)
+        normal = data.normalization
+        mean, std = tuple(normal.mean), tuple(normal.std)
         engine = SlidingWindow.of_settings(
             network_predictor(restored.network),
             restored.config.eval,

@@ -33,7 +33,6 @@ from factseg_paddle.engine.step import (
 )
 from factseg_paddle.engine.validation import Validation
 from factseg_paddle.engine.weights import load_backbone, load_weights
-from factseg_paddle.metrics import Metrics
 
 CONFIG_FILE = "config.yml"
 
@@ -95,14 +94,10 @@ class Trainer:
         )
         self._epoch_length = sampler.batches_per_epoch
         self._batches = Batches(dataset, sampler, config.train.num_workers)
-        self._validation = (
-            Validation(config, self._network, processes, self._level)
-            if config.train.do_eval
-            else None
-        )
+        self._validation, why_not = self._open_validation()
         save_dir.mkdir(parents=True, exist_ok=True)
         self._reporter = Reporter(config, save_dir, state.iteration, active=processes.is_first)
-        notes += [note, f"{len(dataset)} patches, {self._epoch_length} batches an epoch"]
+        notes += [note, *why_not, f"{len(dataset)} patches, {self._epoch_length} batches an epoch"]
         self._reporter.say("\n".join(notes))
 
     def run(self) -> int:
@@ -144,9 +139,9 @@ class Trainer:
             is_last = self._iteration == settings.iters
             if is_last or self._iteration % settings.log_iters == 0:
                 self._write_line(result, clock)
-            is_evaluated = self._validation and (is_last or self._is_due(settings.eval_interval))
+            is_evaluated = settings.do_eval and (is_last or self._is_due(settings.eval_interval))
             if is_evaluated:
-                self._evaluate(self._validation.evaluate())
+                self._evaluate()
             signal = self._processes.largest(stop.received)
             if is_evaluated or is_last or signal or self._is_due(settings.save_interval):
                 self._save()
@@ -157,6 +152,15 @@ class Trainer:
                 break
             clock.next_batch()
         return 0
+
+    def _open_validation(self) -> tuple[Validation | None, list[str]]:
+        """Validation, and why there is none where a run can do without."""
+        try:
+            return Validation(self._config, self._network, self._processes, self._level), []
+        except DataError as error:
+            if self._config.train.do_eval:
+                raise
+            return None, [f"nothing is evaluated: {error}"]
 
     def _begin(self) -> None:
         """Do once at the start what would otherwise fail after hours."""
@@ -191,7 +195,8 @@ class Trainer:
         self._losses = []
         clock.restart()
 
-    def _evaluate(self, metrics: Metrics) -> None:
+    def _evaluate(self) -> None:
+        metrics = self._validation.evaluate()
         if self._best is None or metrics.mean_iou > self._best.mean_iou:
             self._best = Best(self._iteration, metrics.mean_iou)
         self._reporter.evaluation(self._iteration, metrics, self._best)

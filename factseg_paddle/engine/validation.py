@@ -11,7 +11,7 @@ import paddle
 from factseg_paddle.config_schema import Config
 from factseg_paddle.data.pairs import ImagePairs, open_pairs
 from factseg_paddle.data.patches import Window
-from factseg_paddle.engine.evaluator import Evaluated, evaluate, mean_and_std
+from factseg_paddle.engine.evaluator import Evaluated, evaluate
 from factseg_paddle.engine.parallel import Processes
 from factseg_paddle.inference.predictor import network_predictor
 from factseg_paddle.inference.sliding_window import SlidingWindow
@@ -37,7 +37,8 @@ class Validation:
     ) -> None:
         self._settings, self._processes = config.eval, processes
         self._pairs: ImagePairs = open_pairs(config.data, "val")
-        self._mean, self._std = mean_and_std(config.data.transforms)
+        normal = config.data.normalization
+        self._mean, self._std = tuple(normal.mean), tuple(normal.std)
         self._count = min(config.train.eval_images or len(self._pairs), len(self._pairs))
         self._network, self._level = network, level
 

@@ -7,8 +7,7 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 from factseg_paddle.config_schema import Evaluation
-from factseg_paddle.config_transforms import Normalize, VerticalFlip
-from factseg_paddle.engine.evaluator import evaluate, mean_and_std
+from factseg_paddle.engine.evaluator import evaluate
 from factseg_paddle.metrics import ConfusionMatrix
 from tests.engine.fake_pairs import RAW, FakePairs, confusing, knowing
 
@@ -114,14 +113,6 @@ def test_a_label_that_is_no_class_names_its_image():
 def test_a_network_with_fewer_classes_than_the_data_is_refused():
     with pytest.raises(ValueError, match=r"gave \[1, 3, 64, 64\] .* \[1, 4, 64, 64\] would fit"):
         evaluate(FakePairs(), lambda images: knowing(images)[:, :3], SETTINGS, **RAW)
-
-
-def test_normalisation_is_the_one_of_training():
-    transforms = [VerticalFlip(name="vertical_flip"), Normalize(name="normalize", std=[1.0, 2, 3])]
-    mean, std = mean_and_std(transforms)
-    assert mean == (123.675, 116.28, 103.53)
-    assert std == (1.0, 2.0, 3.0)
-    assert mean_and_std(transforms[:1]) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 def test_counts_that_do_not_fit_are_not_added():

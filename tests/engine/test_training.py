@@ -110,7 +110,9 @@ def test_run_leaves_checkpoints_a_log_and_its_configuration(uninterrupted, data)
     assert [line.iteration for line in log.train] == [2, 4, 6]
     rates = [0.007 * (1 - (line.iteration - 1) / ITERS) ** 0.9 for line in log.train]
     assert [line.lr for line in log.train] == pytest.approx(rates, abs=5e-7)
-    assert "training in float32" in (uninterrupted / "train.log").read_text()
+    said = (uninterrupted / "train.log").read_text()
+    assert "training in float32" in said
+    assert "rehearsal on P0001: mIoU" in said
     state = checkpoints.read_state(uninterrupted / "iter_000006")
     assert (state.iteration, state.processes) == (6, 1)
     optimizer = load_plain(uninterrupted / "iter_000006" / "optimizer.pdopt")
