@@ -133,7 +133,7 @@ def test_runs_from_top_to_bottom(stored, monkeypatch, tmp_path):
         "ALIGN_FLAGS = ['--crop', '32', '--steps', 'forward', 'loss']",
     )
     check_results(done, 2)
-    assert not [path.name for path in NOTEBOOK.parent.iterdir() if path != NOTEBOOK]
+    assert list(NOTEBOOK.parent.glob("[!.]*")) == [NOTEBOOK]
 
 
 @pytest.mark.slow
