@@ -19,10 +19,10 @@ from factseg_paddle.command_line import (
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 EXAMPLES = """examples:
-  python scripts/evaluate.py --weights output/train/best_model
+  python scripts/evaluate.py --weights output/factseg_r50_isaid/best_model
   python scripts/evaluate.py --config configs/factseg_r50_isaid.yml --weights factseg50.pdparams \\
     --dataset_root data/isaid --output output/evaluation
-  python scripts/evaluate.py --weights output/train/best_model --flip --scales 0.75 1.0 1.25
+  python scripts/evaluate.py --weights output/quickstart/best_model --flip --scales 0.75 1.0 1.25
 
 OUTPUT gets metrics.json (with the confusion matrix), confusion_matrix.png, per_image.csv (worst
 first), predictions/ (palette PNG) and worst/ (error maps). The same command goes on where it was

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 EXAMPLES = """examples:
-  python scripts/predict.py --weights output/train/best_model --input photo.tif
+  python scripts/predict.py --weights output/factseg_r50_isaid/best_model --input photo.tif
   python scripts/predict.py --weights factseg50.pdparams --input photos --output output/predicted
-  python scripts/predict.py --weights output/train/best_model \\
+  python scripts/predict.py --weights output/factseg_r50_isaid/best_model \\
     --input output/sample/val/images/images --masks output/sample/val/masks/images
 
 OUTPUT gets index/ (class indices with the palette), color/ (the palette's colours), overlay/ (with

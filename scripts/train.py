@@ -5,7 +5,7 @@ Examples:
   python scripts/train.py --amp
   python scripts/train.py --config configs/quickstart.yml
   python scripts/train.py --config configs/quickstart.yml --resume auto
-  python scripts/train.py --resume output/train/iter_000500
+  python scripts/train.py --resume output/factseg_r50_isaid/iter_000500
   python scripts/train.py --opts train.batch_size=4 optimizer.learning_rate=0.0035
   python -m paddle.distributed.launch --nproc_per_node 2 scripts/train.py --amp
 
@@ -18,10 +18,19 @@ import argparse
 import sys
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from factseg_paddle.command_line import ArgumentParser, explain_import_error
+from factseg_paddle.command_line import (
+    ArgumentParser,
+    Stopped,
+    explain_import_error,
+    stop_on_signals,
+)
+
+if TYPE_CHECKING:
+    from factseg_paddle.engine.trainer import Trainer
 
 RECIPE = Path(__file__).resolve().parents[1] / "configs" / "factseg_r50_isaid.yml"
 
@@ -33,26 +42,40 @@ def main(argv: list[str] | None = None) -> int:
     for message in ("No ccache found", "When training, we now always track"):  # paddle's own
         warnings.filterwarnings("ignore", message=message)
     try:
-        from factseg_paddle.config import change_config, load_config
-        from factseg_paddle.engine.start import AUTO, config_of_checkpoint, train
-        from factseg_paddle.engine.step import TrainingError
+        with stop_on_signals():
+            from factseg_paddle.engine.step import TrainingError
+
+            trainer = _prepared(args)
     except ImportError as error:
-        print(f"{parser.prog}: {explain_import_error(error)}", file=sys.stderr)
-        return 2
-    resume = args.resume if args.resume in (None, AUTO) else str(Path(args.resume).resolve())
-    try:
-        if args.config is None and resume not in (None, AUTO):
-            earlier = config_of_checkpoint(Path(resume))
-            config = change_config(earlier, resume, args.opts, _changes(args))
-        else:
-            config = load_config(args.config or RECIPE, args.opts, _changes(args))
-        return train(config, resume)
-    except TrainingError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 1
+        return _refuse(explain_import_error(error))
+    except Stopped as stop:
+        _refuse(f"{stop} before the first iteration")
+        return stop.status
     except (ValueError, OSError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
+        return _refuse(str(error))
+    try:
+        return trainer.run()
+    except TrainingError as error:
+        _refuse(str(error))
+        return 1
+
+
+def _prepared(args: argparse.Namespace) -> "Trainer":
+    from factseg_paddle.config import change_config, load_config
+    from factseg_paddle.engine.start import AUTO, config_of_checkpoint, prepare
+
+    resume = args.resume if args.resume in (None, AUTO) else str(Path(args.resume).resolve())
+    if args.config is None and resume not in (None, AUTO):
+        earlier = config_of_checkpoint(Path(resume))
+        config = change_config(earlier, resume, args.opts, _changes(args))
+    else:
+        config = load_config(args.config or RECIPE, args.opts, _changes(args))
+    return prepare(config, resume)
+
+
+def _refuse(sentence: str) -> int:
+    print(f"train.py: {sentence}", file=sys.stderr)
+    return 2
 
 
 def _parser() -> ArgumentParser:

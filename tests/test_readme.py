@@ -102,7 +102,7 @@ FAST = {
         f"{TRAIN.removeprefix('python ')} --dataset_root {{tmp}}/prepared --save_dir {{tmp}}/two"
     ),
     "python scripts/evaluate.py --config configs/factseg_r50_isaid.yml --weights "
-    "output/train/best_model --dataset_root data/isaid_prepared": (
+    "output/factseg_r50_isaid/best_model --dataset_root data/isaid_prepared": (
         "python scripts/evaluate.py --config {tmp}/run/config.yml --weights {tmp}/run/best_model "
         "--dataset_root {tmp}/prepared --output {tmp}/evaluation_of_store"
     ),

@@ -11,6 +11,9 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import wait
 from typing import TypeVar
 
+PATIENCE = 30.0
+"""Seconds that a worker goes on after SIGTERM."""
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -52,12 +55,20 @@ def usable_cores() -> int:
 def obey_the_starter() -> None:
     """Let this process end when the one that started it has, and leave Ctrl-C to that one.
 
-    After a kill -9 of the starter, its workers would wait for tasks for ever.
+    After a kill -9 of the starter, its workers would wait for tasks for ever. A SIGTERM that goes
+    to all processes leaves the starter the time to finish what it is at.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_later)
     starter = multiprocessing.parent_process()
     if starter is not None:
         threading.Thread(target=_end_after, args=(starter.sentinel,), daemon=True).start()
+
+
+def _end_later(*_: object) -> None:
+    timer = threading.Timer(PATIENCE, os._exit, args=(0,))
+    timer.daemon = True
+    timer.start()
 
 
 def _end_after(sentinel: int) -> None:

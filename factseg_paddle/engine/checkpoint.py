@@ -60,6 +60,7 @@ class TrainState:
         losses: of the iterations since the last log line.
         skipped: steps that an overflow skipped, in the whole run.
         best: the best evaluation so far.
+        evaluated: the iteration of the last evaluation, -1 before the first.
     """
 
     iteration: int
@@ -70,6 +71,7 @@ class TrainState:
     losses: list[float] = field(default_factory=list)
     skipped: int = 0
     best: Best | None = None
+    evaluated: int = -1
 
 
 def checkpoint_folder(save_dir: Path, iteration: int) -> Path:
@@ -92,7 +94,9 @@ def save_checkpoint(
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
     temporary.mkdir(parents=True)
     try:
-        optimizer_values = optimizer_state(model, optimizer, state.iteration)
+        # A skipped step is none of the optimizer's.
+        steps = state.iteration - state.skipped
+        optimizer_values = optimizer_state(model, optimizer, steps)
         weights = model_arrays(model)
         for name, entries in optimizer_values["state"].items():
             if "master_weight" in entries:  # O2: the parameter is its rounding to float16
@@ -187,10 +191,45 @@ def newest_whole(save_dir: Path) -> tuple[Path | None, list[str]]:
 
 
 def point_at_best(save_dir: Path, folder: Path) -> None:
-    """Let `best_model` lead to a checkpoint of the same folder."""
+    """Let `best_model` lead to a checkpoint of the same folder; nothing where it does already.
+
+    Raises:
+        OSError: the file system knows no links.
+    """
+    link = save_dir / BEST_LINK
+    if link.is_symlink() and link.readlink() == Path(folder.name):
+        return
     temporary = save_dir / f".{BEST_LINK}.{secrets.token_hex(4)}.tmp"
     temporary.symlink_to(folder.name, target_is_directory=True)
-    temporary.replace(save_dir / BEST_LINK)
+    temporary.replace(link)
+
+
+def can_link(save_dir: Path) -> bool:
+    """Whether `point_at_best` will work there."""
+    probe = save_dir / f".{BEST_LINK}.{secrets.token_hex(4)}.tmp"
+    try:
+        probe.symlink_to("nowhere")
+    except OSError:
+        return False
+    probe.unlink()
+    return True
+
+
+def set_aside(save_dir: Path, iteration: int) -> list[Path]:
+    """Rename the checkpoints after an iteration, which belong to an attempt that is given up.
+
+    Otherwise they would count as the newest ones, and what this run saves would be pruned.
+
+    Returns:
+        Their new names, NAME.abandoned.
+    """
+    renamed = []
+    for folder in checkpoints(save_dir):
+        if int(folder.name.partition("_")[2]) > iteration:
+            target = folder.with_name(f"{folder.name}.abandoned")
+            shutil.rmtree(target, ignore_errors=True)
+            renamed.append(folder.rename(target))
+    return renamed
 
 
 def prune(save_dir: Path, keep: int, best: Best | None) -> list[Path]:

@@ -15,10 +15,15 @@ if TYPE_CHECKING:
     from factseg_paddle.data.dataset import PatchDataset, PatchSampler
 
 
-READER_DIED = (
-    "a process that reads samples died; the system may have killed it for want of memory (lower "
-    "train.num_workers or data.cache_mb)"
-)
+def explain_system_error(error: SystemError) -> str:
+    """What a SystemError of Paddle's means, which it raises when a reading process dies."""
+    text = str(error)
+    if "DataLoader" in text or "Blocking queue" in text:
+        return (
+            "a process that reads samples died; the system may have killed it for want of memory "
+            "(lower train.num_workers or data.cache_mb)"
+        )
+    return text
 
 
 class Batches:
@@ -67,8 +72,10 @@ class _Guarded(paddle.io.Dataset):
     def __getitem__(self, key: tuple[int, int]) -> Any:
         try:
             return self._dataset[key]
-        except (DataError, OSError) as error:
-            return str(error) or type(error).__name__
+        except DataError as error:
+            return str(error)
+        except Exception as error:  # raised again in the main process, whatever it is
+            return f"sample {key[1]}: {type(error).__name__}: {error}"
 
     def __len__(self) -> int:
         return len(self._dataset)

@@ -46,7 +46,7 @@ class Processes:
         if self.count == 1:
             return model
         if paddle.device.get_device().startswith("gpu"):
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            synchronise_batch_norm(model)
         return paddle.DataParallel(model)
 
     def share_of(self, batch_size: int) -> int:
@@ -93,3 +93,14 @@ class Processes:
             for tensor in model.state_dict().values():
                 if tensor.stop_gradient:
                     distributed.broadcast(tensor, src=0)
+
+
+def synchronise_batch_norm(model: nn.Layer) -> None:
+    """Let each BatchNorm that learns see the samples of all processes, in place.
+
+    A frozen one stays as it is: Paddle's SyncBatchNorm would forget that it is (3.3.1).
+    """
+    for parent in model.sublayers(include_self=True):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.BatchNorm2D) and not child._use_global_stats:
+                parent.add_sublayer(name, nn.SyncBatchNorm.convert_sync_batchnorm(child))

@@ -11,6 +11,7 @@ import numpy as np
 from factseg_paddle.config_schema import Config
 from factseg_paddle.engine.checkpoint import Best
 from factseg_paddle.engine.log_format import TrainLine, format_evaluation, format_train_line
+from factseg_paddle.engine.parallel import Processes
 from factseg_paddle.engine.train_log import TrainLog
 from factseg_paddle.engine.vdl import VisualRecorder
 from factseg_paddle.metrics import Metrics
@@ -25,15 +26,18 @@ class Reporter:
         config: says whether VisualDL is wanted.
         save_dir: folder of the run.
         iteration: iterations that are done; later lines of an earlier attempt are dropped.
-        active: whether to write anything at all.
+        processes: this one among all.
     """
 
-    def __init__(self, config: Config, save_dir: Path, iteration: int, *, active: bool) -> None:
+    def __init__(
+        self, config: Config, save_dir: Path, iteration: int, processes: Processes
+    ) -> None:
+        self._path, self._rank, active = save_dir / LOG_FILE, processes.rank, processes.is_first
         self._log: TrainLog | None = None
         self._recorder: VisualRecorder | None = None
         with ExitStack() as opened:
             if active:
-                log = TrainLog(save_dir / LOG_FILE, iteration, sys.stdout)
+                log = TrainLog(self._path, iteration, sys.stdout)
                 self._log = opened.enter_context(log)
             if active and config.train.use_vdl:
                 recorder = VisualRecorder(save_dir / VDL_FOLDER, iteration)
@@ -51,6 +55,14 @@ class Reporter:
         if self._log:
             self._log.write(text)
 
+    def fail(self, text: str) -> None:
+        """What ended the run, from whichever process it happened in."""
+        if self._log:
+            self._log.write(text)
+        else:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(f"process {self._rank}: {text}\n")
+
     def interval(self, line: TrainLine) -> None:
         """A training interval."""
         self.say(format_train_line(line))
@@ -67,10 +79,11 @@ class Reporter:
             known = {tag: value for tag, value in values.items() if value is not None}
             self._recorder.scalars(line.iteration, known)
 
-    def evaluation(self, iteration: int, metrics: Metrics, best: Best) -> None:
+    def evaluation(self, iteration: int, metrics: Metrics, best: Best | None) -> None:
         """An evaluation, and the best one so far."""
         self.say(format_evaluation(iteration, metrics.class_iou, metrics.mean_iou))
-        self.say(f"best mIoU so far: {best.mean_iou:.4f} at iteration {best.iteration}")
+        if best:
+            self.say(f"best mIoU so far: {best.mean_iou:.4f} at iteration {best.iteration}")
         if self._recorder:
             values = {"eval/mIoU": metrics.mean_iou, "eval/accuracy": metrics.pixel_accuracy}
             for name, iou in zip(metrics.class_names, metrics.class_iou, strict=True):

@@ -9,7 +9,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopSignals:
-    """Remembers the first SIGTERM or Ctrl-C while it is active; a second one ends at once.
+    """Remembers the first SIGTERM or Ctrl-C while it is active; a second Ctrl-C ends at once.
+
+    A second SIGTERM does not: Paddle's launcher sends three within a second.
 
     Attributes:
         received: the signal's number, 0 for none.
@@ -29,6 +31,6 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        if self.received:
+        if self.received and number == signal.SIGINT:
             raise SystemExit(128 + number)
-        self.received = number
+        self.received = self.received or number

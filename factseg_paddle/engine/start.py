@@ -15,44 +15,62 @@ from factseg_paddle.io import CheckpointError
 AUTO = "auto"
 
 
-def train(config: Config, resume: str | None = None) -> int:
-    """Train as configured.
+def prepare(config: Config, resume: str | None = None) -> Trainer:
+    """Open and build all that a run needs.
 
     Args:
         config: the resolved configuration.
         resume: None for a new run, "auto" for the newest whole checkpoint of `train.save_dir` (a
-            new run where it has none), or a checkpoint folder.
-
-    Returns:
-        0, or 130 or 143 where it was told to stop and wrote a checkpoint.
+            new run where it has none), or a checkpoint folder, or a run's folder for its newest.
 
     Raises:
         ConfigError, DataError, CheckpointError, DeviceError, ValueError, OSError: it can't start.
-        TrainingError: it had to stop.
     """
     save_dir = Path(config.train.save_dir)
     select_device(config.device)
     processes = Processes.join()
-    folder = find_checkpoint(save_dir, resume)
-    return Trainer(config, save_dir, processes, folder).run()
+    if processes.count > 1 and config.device and ":" in config.device:
+        raise ValueError(f"device {config.device} would be that of all processes; give gpu")
+    folder, notes = find_checkpoint(save_dir, resume)
+    return Trainer(config, save_dir, processes, folder, notes)
 
 
-def find_checkpoint(save_dir: Path, resume: str | None) -> Path | None:
-    """The checkpoint to go on from, None for a new run.
+def train(config: Config, resume: str | None = None) -> int:
+    """Prepare and run; see `prepare` and `Trainer.run`."""
+    return prepare(config, resume).run()
+
+
+def find_checkpoint(save_dir: Path, resume: str | None) -> tuple[Path | None, list[str]]:
+    """The checkpoint to go on from, None for a new run; and why newer ones were passed over.
 
     Raises:
-        CheckpointError: there is none where one is named, or the folder holds a run that a new one
+        CheckpointError: there is none where one is named, or the folder holds a run that this one
             would overwrite.
     """
     if resume == AUTO:
-        return checkpoints.newest_whole(save_dir)[0]
-    if resume is not None:
-        return Path(resume)
-    if checkpoints.checkpoints(save_dir):
+        return newest_of(save_dir)
+    folders = checkpoints.checkpoints(save_dir)
+    if resume is None:
+        if folders:
+            raise CheckpointError(
+                f"{save_dir} holds a run already; go on with --resume auto, or give another "
+                "--save_dir"
+            )
+        return None, []
+    named = Path(resume).resolve()
+    folder, notes = newest_of(named) if checkpoints.checkpoints(named) else (named, [])
+    if folders and folder.parent != save_dir.resolve():
         raise CheckpointError(
-            f"{save_dir} holds a run already; go on with --resume auto, or give another --save_dir"
+            f"{save_dir} holds a run already, and {folder} is of another one; give another "
+            "--save_dir"
         )
-    return None
+    return folder, notes
+
+
+def newest_of(save_dir: Path) -> tuple[Path | None, list[str]]:
+    """The newest whole checkpoint, and why newer ones were passed over."""
+    folder, reasons = checkpoints.newest_whole(save_dir)
+    return folder, [f"passed over: {reason}" for reason in reasons]
 
 
 def config_of_checkpoint(folder: Path) -> Config:
@@ -62,6 +80,8 @@ def config_of_checkpoint(folder: Path) -> Config:
         CheckpointError: it is no checkpoint, or damaged.
         ConfigError: this program knows other keys.
     """
+    if checkpoints.checkpoints(folder):
+        folder = newest_of(folder)[0]
     state = checkpoints.read_state(folder)
     values = dict(state.config)
     try:

@@ -11,6 +11,11 @@ from paddle import nn
 
 from factseg_paddle.config_schema import Amp
 
+WAY_OUT = (
+    "going on would meet it again: start a new run with model.weights set to a checkpoint and a "
+    "smaller optimizer.learning_rate"
+)
+
 
 class TrainingError(RuntimeError):
     """Training can't go on; the message says where and why."""
@@ -100,13 +105,15 @@ class TrainStep:
         loss = self._criterion(*output, labels)
         value = float(loss)
         if not math.isfinite(value):
-            raise TrainingError(f"the loss is {value} at a learning rate of {rate:.6f}")
+            raise TrainingError(f"the loss is {value} at a learning rate of {rate:.6f}; {WAY_OUT}")
         self._scaler.scale(loss).backward()
         self._scaler.unscale_(self._optimizer)
         norm = float(paddle.nn.utils.clip_grad_norm_(self._parameters, self._clip_norm))
         skipped = not math.isfinite(norm)
         if skipped and self._level is None:
-            raise TrainingError(f"the loss is {value:.4f}, but the norm of its gradients is {norm}")
+            raise TrainingError(
+                f"the loss is {value:.4f}, but the norm of its gradients is {norm}; {WAY_OUT}"
+            )
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.clear_grad()

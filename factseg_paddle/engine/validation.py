@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -13,10 +13,15 @@ from factseg_paddle.data.pairs import ImagePairs, open_pairs
 from factseg_paddle.data.patches import Window
 from factseg_paddle.engine.evaluator import Evaluated, evaluate
 from factseg_paddle.engine.parallel import Processes
+from factseg_paddle.engine.signals import StopSignals
 from factseg_paddle.inference.predictor import network_predictor
 from factseg_paddle.inference.sliding_window import SlidingWindow
 from factseg_paddle.inference.visualize import overlay_colors, overlay_rows
 from factseg_paddle.metrics import ConfusionMatrix, Metrics
+
+
+class InterruptedEvaluationError(Exception):
+    """Told to stop between two images; what was counted so far is lost."""
 
 
 class Validation:
@@ -42,18 +47,25 @@ class Validation:
         self._count = min(config.train.eval_images or len(self._pairs), len(self._pairs))
         self._network, self._level = network, level
 
-    def rehearse(self) -> str:
+    def rehearse(self, stop: StopSignals) -> str:
         """Evaluate the smallest image, so that what fails does so before the first iteration."""
         sizes = [np.prod(self._pairs.size(index)) for index in range(self._count)]
         smallest = int(np.argmin(sizes))
-        metrics = self._evaluated([smallest]).metrics
+        metrics = self._metrics([smallest] if self._processes.is_first else [], stop)
         return f"rehearsal on {self._pairs.name(smallest)}: mIoU {metrics.mean_iou:.4f}"
 
-    def evaluate(self) -> Metrics:
-        """The metrics over all images, or the first `train.eval_images` of them."""
+    def evaluate(self, stop: StopSignals) -> Metrics:
+        """The metrics over all images, or the first `train.eval_images` of them.
+
+        Raises:
+            InterruptedEvaluationError: told to stop.
+        """
         self._processes.share_buffers(self._network)
         mine = range(self._processes.rank, self._count, self._processes.count)
-        counts = self._evaluated(mine).confusion.matrix
+        return self._metrics(mine, stop)
+
+    def _metrics(self, indices: Sequence[int], stop: StopSignals) -> Metrics:
+        counts = self._evaluated(indices, stop).confusion.matrix
         merged = ConfusionMatrix(self._pairs.num_classes, self._pairs.ignore_index)
         merged.add(self._processes.total(counts))
         return merged.compute(self._pairs.class_names)
@@ -81,7 +93,13 @@ class Validation:
     def _precision(self) -> AbstractContextManager:
         return paddle.amp.auto_cast(enable=self._level is not None, level=self._level or "O1")
 
-    def _evaluated(self, indices: Sequence[int]) -> Evaluated:
+    def _evaluated(self, indices: Sequence[int], stop: StopSignals) -> Evaluated:
+        def until_stopped(items: Iterable[int]) -> Iterator[int]:
+            for item in items:
+                if stop.received:
+                    raise InterruptedEvaluationError
+                yield item
+
         with self._precision():
             return evaluate(
                 self._pairs,
@@ -90,4 +108,5 @@ class Validation:
                 indices=indices,
                 mean=self._mean,
                 std=self._std,
+                track=until_stopped,
             )

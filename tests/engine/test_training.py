@@ -202,7 +202,8 @@ def test_loss_that_is_not_finite_names_the_iteration_and_the_way_back(data, tmp_
     plain = values(data, tmp_path / "run") | {"optimizer": {"learning_rate": 1e30}}
     with pytest.raises(TrainingError) as caught:
         train(make_config(plain, "test"))
-    assert re.match(r"iteration [23]: the loss is (nan|inf)", str(caught.value))
+    assert re.match(r"after iteration [12]: the loss is (nan|inf)", str(caught.value))
+    assert "start a new run with model.weights set to a checkpoint" in str(caught.value)
     assert "the last checkpoint is" in str(caught.value)
     folder, reasons = checkpoints.newest_whole(tmp_path / "run")
     assert not reasons
