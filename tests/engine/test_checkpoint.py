@@ -18,7 +18,7 @@ from factseg_paddle.config_schema import Optimizer
 from factseg_paddle.engine import checkpoint as checkpoints
 from factseg_paddle.engine.build import build_optimizer
 from factseg_paddle.engine.checkpoint import Best, TrainState
-from factseg_paddle.io import CheckpointError
+from factseg_paddle.io import CheckpointError, load_plain
 from factseg_paddle.losses import JointLoss
 from tests.engine.tiny import batch, seeded
 from tests.paths import REPO
@@ -53,7 +53,7 @@ def test_comes_back_to_the_bit_into_a_poisoned_network(tmp_path):
     written = state(
         scaler={"scale": [512.0], "incr_count": 3},
         losses=[0.1, 1 / 3],
-        skipped=4,
+        skipped=1,
         best=Best(1, 0.5),
     )
     folder = checkpoints.save_checkpoint(tmp_path, net, optimizer, written)
@@ -257,3 +257,10 @@ def test_kill_in_the_middle_of_a_save_leaves_a_whole_checkpoint(tmp_path, after)
     assert not reasons, "a visible folder is whole"
     checkpoints.remove_leftovers(tmp_path)
     assert all(not path.name.startswith(".") for path in tmp_path.iterdir())
+
+
+def test_checkpoint_after_skipped_steps_alone_can_be_loaded(tmp_path):
+    """The optimizer has done no step then, whatever the iteration."""
+    folder = checkpoints.save_checkpoint(tmp_path, *trained(0), state(2, skipped=2))
+    assert load_plain(folder / "optimizer.pdopt")["step"] == 0
+    assert checkpoints.load_checkpoint(folder, *trained(3)).iteration == 2

@@ -9,8 +9,11 @@ import sys
 import numpy as np
 import paddle
 import pytest
+from paddle import nn
 
-from factseg_paddle.engine.parallel import Processes
+from factseg_paddle.config_schema import Model
+from factseg_paddle.engine.build import build_model
+from factseg_paddle.engine.parallel import Processes, synchronise_batch_norm
 from factseg_paddle.losses import JointLoss
 from factseg_paddle.metrics import confusion_matrix
 from tests.engine.parallel_worker import SAMPLES, network, whole_batch
@@ -113,3 +116,25 @@ def test_counts_are_merged_exactly(som):
 def test_batch_that_can_not_be_divided_is_refused():
     with pytest.raises(ValueError, match=r"batch_size 7 is the total and does not divide by 2"):
         Processes(0, 2).share_of(7)
+
+
+def test_frozen_batch_norm_stays_frozen_when_processes_share_theirs():
+    """Paddle's conversion forgets `_use_global_stats` (3.3.1)."""
+    settings = Model(backbone="resnet18", frozen_batch_norm=True)
+    network = build_model(settings, 3)
+    parameters = {name: id(p) for name, p in network.named_parameters()}
+
+    def kinds():
+        layers = [
+            x for x in network.sublayers() if isinstance(x, nn.BatchNorm2D | nn.SyncBatchNorm)
+        ]
+        return [(type(x).__name__, bool(x._use_global_stats)) for x in layers]
+
+    before = kinds()
+    synchronise_batch_norm(network)
+    frozen = [kind for kind in before if kind[1]]
+    assert [kind for kind in kinds() if kind[1]] == frozen
+    assert len(frozen) == 20
+    others = [name for name, is_frozen in kinds() if not is_frozen]
+    assert set(others) == {"SyncBatchNorm"}
+    assert {name: id(p) for name, p in network.named_parameters()} == parameters

@@ -9,6 +9,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,10 +22,17 @@ import pytest
 from factseg_paddle.config import load_config, make_config
 from factseg_paddle.data.synthetic import make_sample_dataset
 from factseg_paddle.engine import checkpoint as checkpoints
+from factseg_paddle.engine.build import build_model
 from factseg_paddle.engine.log_format import parse_log
+from factseg_paddle.engine.parallel import Processes
+from factseg_paddle.engine.signals import StopSignals
 from factseg_paddle.engine.start import train
 from factseg_paddle.engine.step import TrainingError, TrainStep
+from factseg_paddle.engine.trainer import Trainer
+from factseg_paddle.engine.validation import Validation
+from factseg_paddle.engine.weights import load_weights
 from factseg_paddle.io import load_plain, sha256_of_file
+from factseg_paddle.metrics import compute_metrics
 from tests.paths import REPO
 
 ITERS = 6
@@ -136,13 +144,15 @@ def killed_and_resumed(data, save_dir, workers, lines, seed):
     for count in lines:
         kill_after_lines(started(arguments), count, rng)
     assert train(config(data, save_dir, num_workers=workers), "auto") == 0
+    # Or the bits would be the same because all was done once more from the start.
+    assert re.search(r"going on after iteration [1-9]", (save_dir / "train.log").read_text())
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_killed_and_resumed_ends_with_the_same_bits(data, tmp_path, uninterrupted, workers):
     """The first kill falls before or into the first checkpoint, the second into training."""
     save_dir = tmp_path / "run"
-    killed_and_resumed(data, save_dir, workers, [1, 5], seed=workers)
+    killed_and_resumed(data, save_dir, workers, [1, 6], seed=workers)
     assert result_of(save_dir) == result_of(uninterrupted)
 
 
@@ -195,7 +205,64 @@ def test_told_to_stop(data, tmp_path, uninterrupted, monkeypatch, number, status
     assert signal.getsignal(number) == before
     assert checkpoints.newest_whole(save_dir)[0].name == "iter_000003"
     assert train(config(data, save_dir), "auto") == 0
+    assert "going on after iteration 3 from" in (save_dir / "train.log").read_text()
     assert result_of(save_dir) == result_of(uninterrupted)
+
+
+def test_resume_from_an_older_checkpoint_sets_the_newer_ones_aside(data, tmp_path, uninterrupted):
+    """They would count as the newest, and what is saved from here on would be pruned."""
+    save_dir = tmp_path / "run"
+    shutil.copytree(uninterrupted, save_dir)
+    older = save_dir / "iter_000002"
+    assert train(config(data, save_dir, keep=2), str(older)) == 0
+    names = sorted(path.name for path in save_dir.glob("iter_*"))
+    assert names == [
+        "iter_000004",
+        "iter_000004.abandoned",
+        "iter_000006",
+        "iter_000006.abandoned",
+    ]
+    assert result_of(save_dir) == result_of(uninterrupted)
+
+
+def test_interrupted_evaluation_is_made_up_for(data, tmp_path, monkeypatch):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    options = {"do_eval": True, "eval_interval": 3, "iters": 4}
+    assert train(config(data, whole, **options)) == 0
+    original = Validation.evaluate
+
+    def evaluate(validation, stop):
+        stop.received = signal.SIGTERM
+        return original(validation, stop)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Validation, "evaluate", evaluate)
+        assert train(config(data, stopped, **options)) == 143
+    assert checkpoints.newest_whole(stopped)[0].name == "iter_000003"
+    assert train(config(data, stopped, **options), "auto") == 0
+    logs = [parse_log(folder / "train.log") for folder in (whole, stopped)]
+    assert repr(logs[0].evaluations) == repr(logs[1].evaluations), "repr, as nan is not nan"
+    assert [record.iteration for record in logs[1].evaluations] == [3, 4]
+
+
+@pytest.mark.parametrize("error", [ValueError("probabilities are not finite"), MemoryError("full")])
+def test_failure_in_an_evaluation_is_no_bad_start(data, tmp_path, monkeypatch, error):
+    def evaluate(*_):
+        raise error
+
+    monkeypatch.setattr(Validation, "evaluate", evaluate)
+    with pytest.raises(TrainingError, match=rf"after iteration 2: {error}; the last .*000002"):
+        train(config(data, tmp_path / "run", do_eval=True, eval_interval=2, iters=2))
+    assert str(error) in (tmp_path / "run" / "train.log").read_text()
+
+
+def test_undefined_mean_iou_is_never_the_best(data, tmp_path, monkeypatch):
+    def evaluate(*_):
+        return compute_metrics(np.zeros((16, 16), np.int64))
+
+    monkeypatch.setattr(Validation, "evaluate", evaluate)
+    assert train(config(data, tmp_path / "run", do_eval=True, iters=1)) == 0
+    assert checkpoints.read_state(tmp_path / "run" / "iter_000001").best is None
 
 
 def test_loss_that_is_not_finite_names_the_iteration_and_the_way_back(data, tmp_path):
@@ -280,8 +347,9 @@ def test_visualdl_records_can_be_read_back(data, tmp_path):
     assert [item.id for item in loss] == [2]
     (line,) = parse_log(tmp_path / "run" / "train.log").train
     assert loss[0].value == pytest.approx(line.loss, abs=1e-4)
-    (picture,) = reader.get_data("image", reader.get_tags()["image"][0])
-    pixels = cv2.imdecode(np.frombuffer(picture.image.encoded_image_string, np.uint8), 1)
+    pictures = reader.get_data("image", reader.get_tags()["image"][0])
+    assert [picture.id for picture in pictures] == [0, 2], "the rehearsal's and the evaluation's"
+    pixels = cv2.imdecode(np.frombuffer(pictures[1].image.encoded_image_string, np.uint8), 1)
     assert pixels.shape == (64, 3 * 64, 3)
 
 
@@ -337,10 +405,42 @@ def test_two_processes_write_one_log(data, tmp_path):
     launch = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2"]
     launch += ["--log_dir", str(tmp_path / "launch")]
     save_dir = tmp_path / "run"
-    arguments = command(data, save_dir, "--iters", "2", "--do_eval")[1:]
+    images = tmp_path / "images"
+    make_sample_dataset(images, images=12, size=64, seed=1)  # 3 to evaluate, by 2 processes
+    options = ("--iters", "2", "--do_eval", "--dataset_root", str(images))
+    arguments = command(data, save_dir, *options)[1:]
     done = finished([*launch, *arguments])
     assert done.returncode == 0, done.stdout + done.stderr
     log = parse_log(save_dir / "train.log")
+    alone = config(images, save_dir, do_eval=True)
+    network = build_model(alone.model, 16)
+    load_weights(network, save_dir / "iter_000002")
+    metrics = Validation(alone, network, Processes(), None).evaluate(StopSignals())
+    np.testing.assert_allclose(log.evaluations[0].class_iou, metrics.class_iou, rtol=1e-6)
     assert [line.iteration for line in log.train] == [2]
     assert [record.iteration for record in log.evaluations] == [2]
     assert checkpoints.read_state(save_dir / "iter_000002").processes == 2
+
+
+def test_launcher_that_is_told_to_stop_leaves_a_checkpoint(data, tmp_path):
+    """It sends SIGTERM to its processes three times within a second."""
+    launch = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2"]
+    launch += ["--log_dir", str(tmp_path / "launch")]
+    save_dir = tmp_path / "run"
+    arguments = command(data, save_dir, "--opts", "train.iters=100000", "train.save_interval=0")
+    process = started([*launch, *arguments[1:]])
+    while "[TRAIN]" not in process.stdout.readline():
+        assert process.poll() is None
+    process.terminate()
+    process.communicate()
+    folder, reasons = checkpoints.newest_whole(save_dir)
+    assert folder.name != "iter_000000"
+    assert not reasons
+    assert "told to stop after iteration" in (save_dir / "train.log").read_text()
+
+
+def test_gradient_checkpointing_is_refused_for_several_processes(data, tmp_path):
+    plain = values(data, tmp_path / "run")
+    plain["model"]["gradient_checkpointing"] = True
+    with pytest.raises(ValueError, match="does not work with several processes"):
+        Trainer(make_config(plain, "test"), tmp_path / "run", Processes(0, 2))
