@@ -18,6 +18,7 @@ from factseg_paddle.data.palettes import IGNORE_INDEX, ISAID_PALETTE, color_to_i
 from factseg_paddle.io import atomic_write
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*")
 _JPEG_SIGNATURE = b"\xff\xd8"
 _PNG_GREY, _PNG_PALETTE, _PNG_GREY_ALPHA = 0, 3, 4  # colour types of the IHDR chunk
 
@@ -161,6 +162,9 @@ def _decode(data: bytes) -> np.ndarray:
     if pixels.dtype != np.uint8:
         bits = pixels.dtype.itemsize * 8
         raise ValueError(f"has {bits} bits a channel; convert it to 8 bits")
+    if data.startswith(_TIFF_SIGNATURES) and pixels.ndim == 3 and pixels.shape[2] == 4:
+        # OpenCV 4.5 gives the colours multiplied by alpha, from which they can't be told any more
+        raise ValueError("is a TIFF with an alpha channel; save it as RGB or as PNG")
     return pixels
 
 

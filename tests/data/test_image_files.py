@@ -237,3 +237,14 @@ def test_write_png_guards(tmp_path):
         with pytest.raises(ValueError, match=r"out\.png are \[H, W, 3\] or \[H, W\] uint8"):
             write_png(tmp_path / "out.png", pixels)
     assert not list(tmp_path.iterdir())
+
+
+def test_tiff_with_alpha_is_refused(tmp_path):
+    """OpenCV multiplies its colours by alpha: they would be wrong and nobody told."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "a.tif"
+    cv2.imwrite(str(path), rng.integers(0, 256, (8, 9, 4)).astype(np.uint8))
+    with pytest.raises(ValueError, match=r"image .*a\.tif is a TIFF with an alpha channel; save"):
+        read_image(path)
+    cv2.imwrite(str(path), rng.integers(0, 256, (8, 9, 3)).astype(np.uint8))
+    assert read_image(path).shape == (8, 9, 3)
