@@ -19,16 +19,17 @@ sys.path.insert(0, str(REPOSITORY))
 from factseg_paddle.command_line import ArgumentParser  # noqa: E402 - the path comes first
 
 MEASURED = """
-import json, resource, sys, time
+import json, sys, time
 import paddle, torch
 from alignment import align
 from alignment.pairs.factseg import make_pair
 from dataclasses import replace
+from factseg_paddle.memory import peak_memory_bytes
 pair = replace(make_pair(crop_size={crop}), train_steps={train_steps})
 started = time.perf_counter()
 report = align(pair, out={out!r})
 seconds = time.perf_counter() - started
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+peak = peak_memory_bytes() / 2**30
 print(json.dumps({{"passed": report.passed, "seconds": seconds, "peak_gib": peak}}))
 """
 

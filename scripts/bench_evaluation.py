@@ -8,7 +8,6 @@ same network over the same noise, each in a process of its own.
 import argparse
 import hashlib
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from factseg_paddle.command_line import ArgumentParser, explain_import_error
 from factseg_paddle.data.patches import Window, sliding_windows
 from factseg_paddle.data.transforms import normalize, pad_to_divisible, to_chw
 from factseg_paddle.inference.sliding_window import Predict, SlidingWindow
+from factseg_paddle.memory import peak_memory_bytes
 
 LARGEST = (4000, 13383)  # of iSAID
 LIMIT_GB = 3.0
@@ -101,7 +101,7 @@ def measure(side: str, height: int, width: int, backbone: str) -> dict[str, obje
     return {
         "windows": windows,
         "seconds": time.monotonic() - started,
-        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 10**9,
+        "peak_gb": peak_memory_bytes() / 10**9,
         "labels": digest,
     }
 

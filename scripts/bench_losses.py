@@ -10,7 +10,6 @@ faster, its growth at most 0.7 of the literal form's), 1 if not, 2 if it could n
 
 import argparse
 import json
-import resource
 import statistics
 import sys
 import time
@@ -24,6 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from factseg_paddle.command_line import ArgumentParser
+from factseg_paddle.memory import peak_memory_bytes
 
 MIN_SPEEDUP = 1.7
 MAX_MEMORY_RATIO = 0.7
@@ -137,7 +137,7 @@ def measure(form: str, workload: Workload) -> Measurement:
         tensor.stop_gradient = False
     joint_loss = JointLoss(form=form)
 
-    peak_with_inputs = _peak_bytes()
+    peak_with_inputs = peak_memory_bytes()
     seconds = []
     for _ in range(workload.iterations + 1):
         for tensor in logits:
@@ -148,7 +148,7 @@ def measure(form: str, workload: Workload) -> Measurement:
         seconds.append(time.perf_counter() - start)
     return Measurement(
         seconds=statistics.median(seconds[1:]),  # the first pass warms up
-        growth_bytes=_peak_bytes() - peak_with_inputs,
+        growth_bytes=peak_memory_bytes() - peak_with_inputs,
         loss=float(loss),
     )
 
@@ -184,11 +184,6 @@ def main(argv: list[str] | None = None) -> int:
         print(f"JointLoss at {[args.batch, NUM_CLASSES, args.size, args.size]} float32, SOM")
         print(verdict)
     return 0 if verdict else 1
-
-
-def _peak_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
 
 
 def _positive(text: str) -> int:

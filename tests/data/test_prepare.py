@@ -349,6 +349,8 @@ def test_told_to_stop_it_leaves_with_the_status_and_goes_on_later(source, tmp_pa
     output = tmp_path / "store"
     code = (
         f"import os, runpy, signal, sys\n"
+        # A shell's background jobs ignore Ctrl-C, and so would what they start.
+        f"signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"sys.argv = ['prepare_isaid.py', '--dataset_root', {str(source)!r}, '--output',\n"
         f"            {str(output)!r}, '--num_workers', '0']\n"
         f"sys.path.insert(0, {str(REPO)!r})\n"

@@ -6,7 +6,6 @@ then predicted with all its pictures.
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from factseg_paddle.inference.sliding_window import SlidingWindow
+from factseg_paddle.memory import peak_memory_bytes
 
 
 def read(window):
@@ -52,7 +52,7 @@ def predict_tiff(path):
 def main(height, width, kind):
     if kind.endswith(".tif"):
         predict_tiff(Path(kind))
-        print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.3f} GiB")
+        print(f"{peak_memory_bytes() / 2**30:.3f} GiB")
         return
     predict = stand_in if kind == "stand-in" else network(kind)
     engine = SlidingWindow(predict)
@@ -62,7 +62,7 @@ def main(height, width, kind):
         assert labels.shape[1] == width
         rows += len(labels)
     assert rows == height
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = peak_memory_bytes() / 2**30
     print(
         f"{engine.count(height, width)} windows {peak:.3f} GiB {time.monotonic() - started:.0f} s"
     )
