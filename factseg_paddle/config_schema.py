@@ -166,6 +166,11 @@ class Data(Section):
         """Mean and standard deviation, for training and evaluation alike."""
         return next(t for t in self.transforms if isinstance(t, Normalize))
 
+    @property
+    def mean_and_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """The same as the sliding window takes it."""
+        return tuple(self.normalization.mean), tuple(self.normalization.std)
+
 
 class Model(Section):
     """FactSeg and what it starts from; see `factseg_paddle.models.FactSeg`.

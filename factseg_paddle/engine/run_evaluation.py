@@ -64,8 +64,7 @@ class EvaluationRun:
         say(str(restored))
         data, settings = restored.config.data, restored.config.eval
         pairs = open_pairs(data, "val")
-        normal = data.normalization
-        mean, std = tuple(normal.mean), tuple(normal.std)
+        mean, std = data.mean_and_std
         about = {
             "weights": {"file": str(restored.file.resolve()), "sha256": restored.sha256},
             "dataset_root": data.dataset_root,

@@ -68,8 +68,7 @@ class PredictionRun:
             raise FileNotFoundError(f"--masks {masks} is no folder; give the folder of the masks")
         restored = restore(weights, config=config, opts=opts, changes=changes)
         data = restored.config.data
-        normal = data.normalization
-        mean, std = tuple(normal.mean), tuple(normal.std)
+        mean, std = data.mean_and_std
         engine = SlidingWindow.of_settings(
             network_predictor(restored.network),
             restored.config.eval,

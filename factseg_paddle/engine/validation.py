@@ -42,8 +42,7 @@ class Validation:
     ) -> None:
         self._settings, self._processes = config.eval, processes
         self._pairs: ImagePairs = open_pairs(config.data, "val")
-        normal = config.data.normalization
-        self._mean, self._std = tuple(normal.mean), tuple(normal.std)
+        self._mean, self._std = config.data.mean_and_std
         self._count = min(config.train.eval_images or len(self._pairs), len(self._pairs))
         self._network, self._level = network, level
 
