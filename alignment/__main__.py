@@ -3,6 +3,7 @@
 Examples:
   python -m alignment                                    FactSeg on sample scenes, all steps
   python -m alignment --image I.png --mask M.png --crop 256
+  python -m alignment --pair unet_bilinear               another network of list_models()
   python -m alignment --pair my_pair.py:make_pair --steps forward backward
   python -m alignment --side torch --out record          where Paddle is not installed
   python -m alignment --torch-records record             where torch is not installed
@@ -74,6 +75,7 @@ def _run(args: argparse.Namespace, progress: ProgressBar) -> tuple[bool, str]:
             torch_weights=args.torch_weights,
             paddle_weights=args.paddle_weights,
             torch_recorded=args.torch_records is not None,
+            torch_runs=args.side != "paddle" and args.torch_records is None,
         )
     )
     pair = _with_train_steps(pair, args.train_steps)
@@ -147,13 +149,15 @@ def _parse(argv: Sequence[str] | None, default_out: str) -> argparse.Namespace:
     parser = ArgumentParser.of_docstring(__doc__, "python -m alignment")
     add = parser.add_argument
     add(
-        "--pair", default="factseg", help="factseg, or FILE.py:FUNCTION with FUNCTION(seed) -> Pair"
+        "--pair",
+        default="factseg",
+        help="factseg, a network's name, or FILE.py:FUNCTION with FUNCTION(seed) -> Pair",
     )
     add("--steps", nargs="+", metavar="STEP", help=f"of {', '.join(STEPS)}; all by default")
     add("--seed", type=int, default=0, help="of weights and inputs")
     add("--device", choices=("cpu", "gpu"), default="cpu")
-    add("--image", type=Path, help="image file (factseg)")
-    add("--mask", type=Path, help="its mask, colours or indices (factseg)")
+    add("--image", type=Path, help="image file (our own networks)")
+    add("--mask", type=Path, help="its mask, colours or indices (our own networks)")
     add(
         "--crop", type=int, metavar="N", help="side of the square input, a multiple of 32 (factseg)"
     )

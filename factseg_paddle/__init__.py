@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from factseg_paddle.losses import JointLoss, joint_probability
-    from factseg_paddle.models import FactSeg
+    from factseg_paddle.models import FactSeg, create_model, list_models
 
-__all__ = ["FactSeg", "JointLoss", "joint_probability"]
+__all__ = ["FactSeg", "JointLoss", "create_model", "joint_probability", "list_models"]
 
 _HOME = {
     "FactSeg": "factseg_paddle.models",
     "JointLoss": "factseg_paddle.losses",
+    "create_model": "factseg_paddle.models",
     "joint_probability": "factseg_paddle.losses",
+    "list_models": "factseg_paddle.models",
 }
 
 

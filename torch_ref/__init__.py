@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch_ref.losses import JointLoss, joint_probability
-    from torch_ref.models import FactSeg
+    from torch_ref.models import FactSeg, create_model, list_models
 
-__all__ = ["FactSeg", "JointLoss", "joint_probability"]
+__all__ = ["FactSeg", "JointLoss", "create_model", "joint_probability", "list_models"]
 
 _HOME = {
     "FactSeg": "torch_ref.models",
     "JointLoss": "torch_ref.losses",
+    "create_model": "torch_ref.models",
     "joint_probability": "torch_ref.losses",
+    "list_models": "torch_ref.models",
 }
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,11 @@ from factseg_paddle.io import CheckpointError
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line says about the pair; see `python -m alignment --help`."""
+    """What the command line says about the pair; see `python -m alignment --help`.
+
+    Attributes:
+        torch_runs: torch's side runs, and is not read from a record or left out.
+    """
 
     pair: str = "factseg"
     seed: int = 0
@@ -28,6 +34,7 @@ class Request:
     torch_weights: Path | None = None
     paddle_weights: Path | None = None
     torch_recorded: bool = False
+    torch_runs: bool = True
 
 
 def load_pair(request: Request) -> Pair:
@@ -38,25 +45,42 @@ def load_pair(request: Request) -> Pair:
     """
     if request.seed < 0:
         raise AlignmentError(f"seed {request.seed} is negative; use 0 or more")
-    pair = _factseg(request) if request.pair == "factseg" else _users_pair(request)
+    pair = _users_pair(request) if ":" in request.pair else _own_pair(request)
     return _with_weights(pair, request)
 
 
-def _factseg(request: Request) -> Pair:
-    from alignment.pairs.factseg import CROP, make_pair
+def _own_pair(request: Request) -> Pair:
+    from alignment.pairs import factseg, zoo
 
-    crop = CROP if request.crop is None else request.crop
+    files = {"image": request.image, "mask": request.mask}
     try:
-        return make_pair(request.seed, image=request.image, mask=request.mask, crop_size=crop)
+        if request.pair == "factseg":
+            crop = factseg.CROP if request.crop is None else request.crop
+            return factseg.make_pair(request.seed, **files, crop_size=crop)
+        crop = zoo.CROP if request.crop is None else request.crop
+        _check_name(request)
+        return zoo.make_pair(request.pair, request.seed, **files, crop_size=crop)
     except (ValueError, OSError) as error:
         raise AlignmentError(str(error)) from error
+
+
+def _check_name(request: Request) -> None:
+    """Only the framework that runs may be imported; the names are the same in both."""
+    package = importlib.import_module("torch_ref" if request.torch_runs else "factseg_paddle")
+    names = ["factseg", *package.list_models()]
+    if request.pair not in names:
+        close = get_close_matches(request.pair, names, n=3, cutoff=0.5)
+        choice = f"did you mean {' or '.join(close)}" if close else f"known are {', '.join(names)}"
+        raise AlignmentError(
+            f"pair {request.pair!r} is not known; {choice}? One's own is FILE.py:FUNCTION"
+        )
 
 
 def _users_pair(request: Request) -> Pair:
     for option in ("image", "mask", "crop"):
         if getattr(request, option) is not None:
             raise AlignmentError(
-                f"--{option} belongs to the pair factseg; {request.pair} chooses its own inputs"
+                f"--{option} belongs to our own networks; {request.pair} chooses its own inputs"
             )
     file, _, function = request.pair.rpartition(":")
     if not file.endswith(".py"):

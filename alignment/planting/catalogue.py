@@ -9,7 +9,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from alignment.pairs import factseg
+from alignment.pairs import recipe
 from alignment.planting import data, loss, network, training
 from alignment.planting.data import in_checks
 from alignment.planting.fault import Fault
@@ -404,7 +404,7 @@ TRAINING = [
         "each gradient is clipped by its own norm",
         "train",
         "train:step 0: clipped gradient norm",
-        in_training(clip=nn.ClipGradByNorm(factseg.CLIP)),
+        in_training(clip=nn.ClipGradByNorm(recipe.CLIP)),
     ),
     Fault(
         "clip before backward",

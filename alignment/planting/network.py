@@ -15,7 +15,7 @@ import paddle.nn.functional as F
 from paddle import nn
 from paddle.autograd import PyLayer
 
-from alignment.pairs import factseg
+from alignment.pairs.seeded import seeded_weight
 from alignment.planting.fault import Plant
 from factseg_paddle import FactSeg
 from factseg_paddle.models import factseg as factseg_model
@@ -51,7 +51,7 @@ def in_weights(change: Callable[[dict[str, Any]], None]) -> Plant:
         for name, tensor in state.items():
             torch_name = name.replace("._mean", ".running_mean")
             torch_name = torch_name.replace("._variance", ".running_var")
-            tensor.set_value(factseg.seeded_weight(torch_name, tuple(tensor.shape), seed))
+            tensor.set_value(seeded_weight(torch_name, tuple(tensor.shape), seed))
         change(state)
         return net
 

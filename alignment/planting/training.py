@@ -11,12 +11,12 @@ import paddle
 from paddle import nn
 
 from alignment.pair import Pair, TrainSetup
-from alignment.pairs import factseg
+from alignment.pairs import recipe
 from alignment.planting.fault import Plant
 from alignment.planting.network import in_model
 from factseg_paddle import FactSeg
 
-RIGHT_CLIP = nn.ClipGradByGlobalNorm(factseg.CLIP)
+RIGHT_CLIP = nn.ClipGradByGlobalNorm(recipe.CLIP)
 
 
 def in_training(change: Callable[[FactSeg], None] | None = None, **options: Any) -> Plant:
@@ -34,8 +34,8 @@ def in_training(change: Callable[[FactSeg], None] | None = None, **options: Any)
 def _optimizer(
     net: FactSeg,
     *,
-    momentum: float = factseg.MOMENTUM,
-    weight_decay: Any = factseg.WEIGHT_DECAY,
+    momentum: float = recipe.MOMENTUM,
+    weight_decay: Any = recipe.WEIGHT_DECAY,
     clip: Any = RIGHT_CLIP,
     late: int = 0,
     every: int = 1,
@@ -56,7 +56,7 @@ class _Rate(paddle.optimizer.lr.PolynomialDecay):
 
     def __init__(self, late: int, every: int) -> None:
         self._late, self._every = late, every
-        super().__init__(factseg.RATE, factseg.ITERATIONS, end_lr=0.0, power=factseg.POWER)
+        super().__init__(recipe.RATE, recipe.ITERATIONS, end_lr=0.0, power=recipe.POWER)
 
     def get_lr(self) -> float:
         """The rate at the wrong step."""

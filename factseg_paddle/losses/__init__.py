@@ -1,5 +1,6 @@
 """The losses: of the joint probability, and those that the original offers beside it."""
 
+from factseg_paddle.losses.auxiliary import AuxiliaryLoss
 from factseg_paddle.losses.class_binary import ClassBinaryLoss
 from factseg_paddle.losses.cross_entropy import (
     CrossEntropyLoss,
@@ -14,6 +15,7 @@ from factseg_paddle.losses.labels import split_labels
 from factseg_paddle.losses.mining import Sampler, ohem, som, valid_mean
 
 __all__ = [
+    "AuxiliaryLoss",
     "BinaryDiceLoss",
     "ClassBinaryLoss",
     "Clone",

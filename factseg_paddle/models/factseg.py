@@ -7,7 +7,7 @@ Large-Scale Remote Sensing Imagery" (doi 10.1109/TGRS.2021.3097148); original fi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import paddle
@@ -27,6 +27,17 @@ class FactSegOutput(NamedTuple):
 
     class_logits: paddle.Tensor
     binary_logits: paddle.Tensor
+
+    @property
+    def logits(self) -> paddle.Tensor:
+        """Logits [N, num_classes, H, W] whose softmax is the joint probability."""
+        foreground = self.class_logits[:, 1:] + self.binary_logits
+        return paddle.concat([self.class_logits[:, :1], foreground], axis=1)
+
+    @property
+    def aux_logits(self) -> tuple[()]:
+        """None: no auxiliary heads."""
+        return ()
 
 
 class FactSeg(nn.Layer):
@@ -114,3 +125,28 @@ def _check_input(x: paddle.Tensor) -> None:
             raise ValueError(
                 f"{side} {size} is not divisible by {SIZE_DIVISOR}; use {' or '.join(sizes)}"
             )
+
+
+def _variant(backbone: str) -> Callable[..., FactSeg]:
+    def build(
+        num_classes: int,
+        *,
+        output_stride: int = 32,
+        frozen_stages: int = 0,
+        frozen_batch_norm: bool = False,
+        gradient_checkpointing: bool | Sequence[bool] = False,
+    ) -> FactSeg:
+        return FactSeg(
+            num_classes,
+            backbone,
+            output_stride=output_stride,
+            frozen_stages=frozen_stages,
+            frozen_batch_norm=frozen_batch_norm,
+            gradient_checkpointing=gradient_checkpointing,
+        )
+
+    build.__name__ = f"factseg_{backbone}"
+    return build
+
+
+NETWORKS = tuple(_variant(backbone) for backbone in BACKBONES)

@@ -41,3 +41,28 @@ def torch_default_bias(fan_in: int) -> ParamAttr:
 def zeros() -> ParamAttr:
     """Zeros: the FPN's biases."""
     return ParamAttr(initializer=initializer.Constant(0.0))
+
+
+def xavier_uniform() -> initializer.Initializer:
+    """Uniform in +-sqrt(6 / (fan_in + fan_out)), as torch.nn.init.xavier_uniform_."""
+    return initializer.XavierUniform()
+
+
+def kaiming_normal(fan: int) -> initializer.Initializer:
+    """Normal with variance 2 / fan, as torch.nn.init.kaiming_normal_.
+
+    Args:
+        fan: of the convolution, in_channels * kernel_size^2 for torch's default mode "fan_in",
+            out_channels * kernel_size^2 for "fan_out".
+    """
+    return initializer.KaimingNormal(fan_in=fan)
+
+
+def normal(std: float) -> initializer.Initializer:
+    """Normal with mean 0."""
+    return initializer.Normal(0.0, std)
+
+
+def constant(value: float) -> initializer.Initializer:
+    """One value throughout."""
+    return initializer.Constant(value)

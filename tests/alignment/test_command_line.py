@@ -87,14 +87,14 @@ def test_chosen_steps_alone_are_run(run, tmp_path):
 BAD = {
     "unknown pair": (
         ["--pair", "nonsense"],
-        "pair 'nonsense' is not known; use factseg or FILE.py",
+        "pair 'nonsense' is not known; known are factseg, factseg_resnet101",
     ),
     "missing file": (["--pair", "nowhere.py:make_pair"], "nowhere.py is not there"),
     "no function": (["--pair", "{user}:absent"], "user_pair.py has no function 'absent'"),
     "a constant": (["--pair", "{user}:CONSTANT"], "user_pair.py has no function 'CONSTANT'"),
     "file without function": (
         ["--pair", "{user}"],
-        "is not known; use factseg or FILE.py:FUNCTION",
+        "is not known; known are factseg,",
     ),
     "raises on import": (["--pair", "{tmp}/raising.py:f"], "raised ZeroDivisionError: division"),
     "leaves on import": (["--pair", "{tmp}/leaving.py:f"], "raised SystemExit: 0"),

@@ -12,7 +12,8 @@ import torch
 
 from alignment import align
 from alignment.__main__ import main
-from alignment.pairs.factseg import make_pair, seeded_weight
+from alignment.pairs.factseg import make_pair
+from alignment.pairs.seeded import seeded_weight
 from factseg_paddle.data.image_files import write_png
 from factseg_paddle.data.synthetic import paint_scene
 from tests.alignment.small import step

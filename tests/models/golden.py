@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import zlib
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from tests.paths import GOLDEN
+from tests.paths import DATA, GOLDEN
+
+ZOO = GOLDEN / "zoo"
 
 NAMES = [tuple(entry) for entry in json.loads((GOLDEN / "factseg_state_dict.json").read_text())]
 VALUES = np.load(GOLDEN / "factseg_original_fp64.npz", allow_pickle=False)
@@ -37,6 +41,67 @@ def picked(name: str, array: np.ndarray) -> np.ndarray:
     return array.ravel()[rng_of(name).randint(0, array.size, 8)]
 
 
+@dataclass(frozen=True)
+class GoldenNetwork:
+    """What the reference implementation of a classic network computed, see `golden/zoo`.
+
+    Attributes:
+        name: the golden name.
+        model: the network's name for `create_model`.
+        options: its options.
+        num_classes: of the golden logits.
+        parameters: {number of classes: number of parameters}.
+        tensors: names and shapes of the state dict without BatchNorm's counters, in order.
+        logits: what `pick` takes from the logits of `image()`.
+        out_shape: their shape.
+        largest: the largest absolute logit.
+    """
+
+    name: str
+    model: str
+    options: dict[str, Any]
+    num_classes: int
+    parameters: dict[int, int]
+    tensors: tuple[tuple[str, tuple[int, ...]], ...]
+    logits: np.ndarray
+    out_shape: tuple[int, ...]
+    largest: float
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The weights by torch name, float32; scalars stay as they are built."""
+        return {name: _weight(name, list(shape)) for name, shape in self.tensors if shape}
+
+    def image(self) -> np.ndarray:
+        """The input [1, 3, 64, 64], float64."""
+        return np.random.RandomState(11).randn(1, 3, 64, 64)
+
+    def pick(self, logits: np.ndarray) -> np.ndarray:
+        """The 64 elements of the logits that the file holds."""
+        return logits.ravel()[rng_of("logits").randint(0, logits.size, 64)]
+
+
+def golden_networks() -> list[GoldenNetwork]:
+    """All of `tests/data/zoo.json`."""
+    index = {net["name"]: net for net in json.loads((ZOO / "index.json").read_text())["nets"]}
+    calls = json.loads((DATA / "zoo.json").read_text())
+    return [_golden_network(name, call, index[name]) for name, call in calls.items()]
+
+
+def _golden_network(name: str, call: dict[str, Any], entry: dict[str, Any]) -> GoldenNetwork:
+    with np.load(ZOO / f"{name}.npz", allow_pickle=False) as values:
+        return GoldenNetwork(
+            name=name,
+            model=call["name"],
+            options=call["options"],
+            num_classes=entry["num_classes"],
+            parameters={16: entry["params16"], 21: entry["params21"]},
+            tensors=tuple((n, tuple(s)) for n, s in json.loads(str(values["names_json"]))),
+            logits=values["logits"],
+            out_shape=tuple(values["out_shape"]),
+            largest=float(values["absmax"]),
+        )
+
+
 def _weight(name: str, shape: list[int]) -> np.ndarray:
     rng = rng_of(name)
     if name.endswith("running_mean"):
@@ -47,6 +112,8 @@ def _weight(name: str, shape: list[int]) -> np.ndarray:
         values = rng.randn(*shape) * np.sqrt(2 / np.prod(shape[1:]))
     elif name.endswith("bias"):
         values = rng.randn(*shape) * 0.05
+    elif len(shape) == 2:
+        values = rng.randn(*shape) * np.sqrt(2 / shape[1])
     else:
         values = rng.uniform(0.2, 0.6, shape)
     return values.astype(np.float32)

@@ -1,5 +1,6 @@
 """The losses: of the joint probability, and those that the original offers beside it."""
 
+from torch_ref.losses.auxiliary import AuxiliaryLoss
 from torch_ref.losses.class_binary import ClassBinaryLoss
 from torch_ref.losses.cross_entropy import (
     CrossEntropyLoss,
@@ -14,6 +15,7 @@ from torch_ref.losses.labels import split_labels
 from torch_ref.losses.mining import Sampler, ohem, som, valid_mean
 
 __all__ = [
+    "AuxiliaryLoss",
     "BinaryDiceLoss",
     "ClassBinaryLoss",
     "CrossEntropyLoss",

@@ -7,6 +7,7 @@ Large-Scale Remote Sensing Imagery" (doi 10.1109/TGRS.2021.3097148); original fi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -25,6 +26,17 @@ class FactSegOutput(NamedTuple):
 
     class_logits: torch.Tensor
     binary_logits: torch.Tensor
+
+    @property
+    def logits(self) -> torch.Tensor:
+        """Logits [N, num_classes, H, W] whose softmax is the joint probability."""
+        foreground = self.class_logits[:, 1:] + self.binary_logits
+        return torch.cat([self.class_logits[:, :1], foreground], dim=1)
+
+    @property
+    def aux_logits(self) -> tuple[()]:
+        """None: no auxiliary heads."""
+        return ()
 
 
 class FactSeg(nn.Module):
@@ -87,3 +99,14 @@ def _check_input(x: torch.Tensor) -> None:
             raise ValueError(
                 f"{side} {size} is not divisible by {SIZE_DIVISOR}; use {' or '.join(sizes)}"
             )
+
+
+def _variant(backbone: str) -> Callable[..., FactSeg]:
+    def build(num_classes: int, *, output_stride: int = 32) -> FactSeg:
+        return FactSeg(num_classes, backbone, output_stride=output_stride)
+
+    build.__name__ = f"factseg_{backbone}"
+    return build
+
+
+NETWORKS = tuple(_variant(backbone) for backbone in BACKBONES)

@@ -1,0 +1,87 @@
+"""The classic networks in torch and in Paddle, each by the name that `create_model` knows."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from alignment.pair import Pair
+from alignment.pairs import recipe
+from alignment.pairs.scenes import as_batch, read_scenes
+from alignment.pairs.seeded import seed_weights
+
+CROP = 64
+NUM_CLASSES = 16
+# Any but 0 and 1 compares the auxiliary heads; the training step has them, evaluation has not.
+AUX_WEIGHT = 0.4
+
+
+def make_pair(
+    name: str,
+    seed: int = 0,
+    *,
+    image: Path | None = None,
+    mask: Path | None = None,
+    crop_size: int = CROP,
+) -> Pair:
+    """A network with seeded weights, dropout off, cross-entropy and its auxiliary losses.
+
+    Args:
+        name: one of `factseg_paddle.list_models()`.
+        seed: of the weights and of the scenes.
+        image: an RGB image file; None paints scenes.
+        mask: its mask, colours or indices.
+        crop_size: side of the square input, a multiple of 32.
+
+    Raises:
+        ValueError: as `read_scenes`.
+    """
+    pixels, labels = as_batch(read_scenes(seed, image, mask, crop_size))
+    return Pair(
+        name=name,
+        torch_model=partial(_torch_model, name, seed),
+        paddle_model=partial(_paddle_model, name),
+        inputs=(pixels,),
+        targets=(labels,),
+        torch_loss=_torch_loss,
+        paddle_loss=_paddle_loss,
+        torch_train=recipe.torch_setup(),
+        paddle_train=recipe.paddle_setup(),
+    )
+
+
+def _torch_model(name: str, seed: int):
+    from torch import nn
+
+    from torch_ref import create_model
+
+    model = create_model(name, NUM_CLASSES)
+    seed_weights(model, seed)
+    for layer in model.modules():
+        if isinstance(layer, nn.Dropout | nn.Dropout2d):
+            layer.p = 0.0
+    return model
+
+
+def _paddle_model(name: str):
+    from paddle import nn
+
+    from factseg_paddle import create_model
+
+    model = create_model(name, NUM_CLASSES)
+    for layer in model.sublayers():
+        if isinstance(layer, nn.Dropout | nn.Dropout2D):
+            layer.p = 0.0
+    return model
+
+
+def _torch_loss(output, labels):  # noqa: ANN001
+    from torch_ref.losses import AuxiliaryLoss, CrossEntropyLoss
+
+    return AuxiliaryLoss(CrossEntropyLoss(), AUX_WEIGHT)(*output, labels)
+
+
+def _paddle_loss(output, labels):  # noqa: ANN001
+    from factseg_paddle.losses import AuxiliaryLoss, CrossEntropyLoss
+
+    return AuxiliaryLoss(CrossEntropyLoss(), AUX_WEIGHT)(*output, labels)

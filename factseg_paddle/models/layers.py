@@ -1,0 +1,147 @@
+"""The layers that the classic networks are made of, with PyTorch's initial values.
+
+`torch_ref.models.layers` has the same functions, so that a network reads the same in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import paddle
+import paddle.nn.functional as F
+from paddle import ParamAttr, nn
+from paddle.nn.initializer import Initializer
+
+from factseg_paddle.models.initializers import torch_default_bias, torch_default_weight
+
+
+def conv(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    padding: int | None = None,
+    dilation: int = 1,
+    groups: int = 1,
+    bias: bool = False,
+    weight_init: Initializer | None = None,
+    bias_init: Initializer | None = None,
+) -> nn.Conv2D:
+    """A convolution whose padding keeps the size unless it is given.
+
+    Where `weight_init` or `bias_init` is None, the tensor starts as in torch.nn.Conv2d.
+    """
+    fan_in = in_channels // groups * kernel_size**2
+    return nn.Conv2D(
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=stride,
+        padding=kernel_size // 2 * dilation if padding is None else padding,
+        dilation=dilation,
+        groups=groups,
+        weight_attr=_attr(weight_init) or torch_default_weight(fan_in),
+        bias_attr=(_attr(bias_init) or torch_default_bias(fan_in)) if bias else False,
+    )
+
+
+def deconv(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    *,
+    stride: int,
+    padding: int = 0,
+    bias: bool = False,
+    weight_init: Initializer | None = None,
+) -> nn.Conv2DTranspose:
+    """A transposed convolution to (size - 1) * stride - 2 * padding + kernel_size.
+
+    Where `weight_init` is None, the weight starts as in torch.nn.ConvTranspose2d.
+    """
+    fan_in = out_channels * kernel_size**2  # what torch takes for it: the weight is [in, out, k, k]
+    return nn.Conv2DTranspose(
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=stride,
+        padding=padding,
+        weight_attr=_attr(weight_init) or torch_default_weight(fan_in),
+        bias_attr=torch_default_bias(fan_in) if bias else False,
+    )
+
+
+def batch_norm(channels: int) -> nn.BatchNorm2D:
+    """BatchNorm with epsilon 1e-5, whose statistics move by a tenth."""
+    return nn.BatchNorm2D(channels, momentum=0.9, epsilon=1e-5)
+
+
+def dropout2d(p: float) -> nn.Dropout2D:
+    """Dropout of whole channels, what is kept divided by 1 - p."""
+    return nn.Dropout2D(p)
+
+
+def conv_bn_relu(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    bias: bool = False,
+    weight_init: Initializer | None = None,
+) -> nn.Sequential:
+    """Convolution (0), BatchNorm (1) and ReLU (2)."""
+    return nn.Sequential(
+        conv(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            dilation=dilation,
+            bias=bias,
+            weight_init=weight_init,
+        ),
+        batch_norm(out_channels),
+        nn.ReLU(),
+    )
+
+
+def resize(x: paddle.Tensor, size: Sequence[int], *, align_corners: bool) -> paddle.Tensor:
+    """Bilinear interpolation of [N, C, H, W] to `size` (height, width)."""
+    return F.interpolate(x, size=list(size), mode="bilinear", align_corners=align_corners)
+
+
+def enlarge(x: paddle.Tensor, factor: int, *, align_corners: bool) -> paddle.Tensor:
+    """Bilinear interpolation of [N, C, H, W] to [N, C, factor * H, factor * W]."""
+    size = [factor * side for side in x.shape[2:]]
+    return resize(x, size, align_corners=align_corners)
+
+
+def check_image_batch(x: paddle.Tensor, divisor: int = 1, smallest: int = 1) -> None:
+    """Refuse what a network can't take, naming sizes that it can.
+
+    Args:
+        x: should be [N, 3, H, W].
+        divisor: H and W must divide by it.
+        smallest: H and W must be at least this.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if x.ndim != 4 or x.shape[1] != 3:
+        raise ValueError(f"input of shape {list(x.shape)} is not a batch of images [N, 3, H, W]")
+    least = -(-smallest // divisor) * divisor
+    for side, size in zip(("height", "width"), x.shape[2:], strict=True):
+        if size < least:
+            raise ValueError(f"{side} {size} is too small; use {least} or more")
+        if size % divisor:
+            lower = size // divisor * divisor
+            raise ValueError(
+                f"{side} {size} is not divisible by {divisor}; use {lower} or {lower + divisor}"
+            )
+
+
+def _attr(init: Initializer | None) -> ParamAttr | None:
+    return None if init is None else ParamAttr(initializer=init)

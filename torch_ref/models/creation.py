@@ -1,0 +1,72 @@
+"""Networks by name.
+
+A network becomes known by lying here: each file of this package may hold `NETWORKS`, its functions
+of (num_classes, *, options) that build one variant each, and the function's name is the network's.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+Builder = Callable[..., nn.Module]
+
+
+def create_model(name: str, num_classes: int = 21, **options: Any) -> nn.Module:
+    """Build a network with its own initial weights.
+
+    Args:
+        name: one of `list_models()`.
+        num_classes: classes including the background.
+        **options: of that network; see the function of that name in its family's file.
+
+    Returns:
+        A network that maps images [N, 3, H, W] to an output with `logits` [N, num_classes, H, W]
+        and `aux_logits`.
+
+    Raises:
+        ValueError: the name, an option or an option's value is not known.
+    """
+    builders = _builders()
+    if name not in builders:
+        raise ValueError(_unknown("network", name, sorted(builders)))
+    if num_classes < 2:
+        raise ValueError(
+            f"num_classes {num_classes} is too few: background and one foreground class make 2"
+        )
+    known = list(inspect.signature(builders[name]).parameters)[1:]
+    for option in options:
+        if option not in known:
+            raise ValueError(_unknown(f"option of {name}", option, known))
+    return builders[name](num_classes, **options)
+
+
+def list_models() -> list[str]:
+    """The names that `create_model` knows, sorted."""
+    return sorted(_builders())
+
+
+def _builders() -> dict[str, Builder]:
+    package, folder = __name__.rpartition(".")[0], str(Path(__file__).parent)
+    modules = (
+        importlib.import_module(f"{package}.{module.name}")
+        for module in pkgutil.iter_modules([folder])
+    )
+    return {
+        builder.__name__: builder
+        for module in modules
+        for builder in getattr(module, "NETWORKS", ())
+    }
+
+
+def _unknown(what: str, given: str, known: list[str]) -> str:
+    close = get_close_matches(given, known, n=3, cutoff=0.5)
+    choice = f"did you mean {' or '.join(close)}?" if close else f"known are: {', '.join(known)}"
+    return f"{what} {given!r} is not known; {choice if known else 'it has none'}"

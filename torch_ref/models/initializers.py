@@ -1,0 +1,42 @@
+"""Initial values that the classic networks give to some tensors, each a function that fills one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+Initializer = Callable[[torch.Tensor], object]
+
+
+def xavier_uniform() -> Initializer:
+    """Uniform in +-sqrt(6 / (fan_in + fan_out))."""
+    return nn.init.xavier_uniform_
+
+
+def kaiming_uniform(fan_in: int, *, a: float) -> Initializer:
+    """Uniform in +-sqrt(6 / ((1 + a^2) fan_in))."""
+    bound = math.sqrt(6 / ((1 + a**2) * fan_in))
+    return lambda tensor: nn.init.uniform_(tensor, -bound, bound)
+
+
+def kaiming_normal(fan: int) -> Initializer:
+    """Normal with variance 2 / fan.
+
+    Args:
+        fan: of the convolution, in_channels * kernel_size^2 for torch's default mode "fan_in",
+            out_channels * kernel_size^2 for "fan_out".
+    """
+    return lambda tensor: nn.init.normal_(tensor, 0.0, math.sqrt(2 / fan))
+
+
+def normal(std: float) -> Initializer:
+    """Normal with mean 0."""
+    return lambda tensor: nn.init.normal_(tensor, 0.0, std)
+
+
+def constant(value: float) -> Initializer:
+    """One value throughout."""
+    return lambda tensor: nn.init.constant_(tensor, value)

@@ -1,0 +1,143 @@
+"""The layers that the classic networks are made of.
+
+`factseg_paddle.models.layers` has the same functions, so that a network reads the same in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from torch_ref.models.initializers import Initializer
+
+
+def conv(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    padding: int | None = None,
+    dilation: int = 1,
+    groups: int = 1,
+    bias: bool = False,
+    weight_init: Initializer | None = None,
+    bias_init: Initializer | None = None,
+) -> nn.Conv2d:
+    """A convolution whose padding keeps the size unless it is given.
+
+    Where `weight_init` or `bias_init` is None, the tensor starts as in torch.nn.Conv2d.
+    """
+    layer = nn.Conv2d(
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=stride,
+        padding=kernel_size // 2 * dilation if padding is None else padding,
+        dilation=dilation,
+        groups=groups,
+        bias=bias,
+    )
+    _fill(layer, weight_init, bias_init)
+    return layer
+
+
+def deconv(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    *,
+    stride: int,
+    padding: int = 0,
+    bias: bool = False,
+    weight_init: Initializer | None = None,
+) -> nn.ConvTranspose2d:
+    """A transposed convolution to (size - 1) * stride - 2 * padding + kernel_size.
+
+    Where `weight_init` is None, the weight starts as in torch.nn.ConvTranspose2d.
+    """
+    layer = nn.ConvTranspose2d(
+        in_channels, out_channels, kernel_size, stride=stride, padding=padding, bias=bias
+    )
+    _fill(layer, weight_init, None)
+    return layer
+
+
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    """BatchNorm with epsilon 1e-5, whose statistics move by a tenth."""
+    return nn.BatchNorm2d(channels, momentum=0.1, eps=1e-5)
+
+
+def dropout2d(p: float) -> nn.Dropout2d:
+    """Dropout of whole channels, what is kept divided by 1 - p."""
+    return nn.Dropout2d(p)
+
+
+def conv_bn_relu(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    bias: bool = False,
+    weight_init: Initializer | None = None,
+) -> nn.Sequential:
+    """Convolution (0), BatchNorm (1) and ReLU (2)."""
+    return nn.Sequential(
+        conv(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            dilation=dilation,
+            bias=bias,
+            weight_init=weight_init,
+        ),
+        batch_norm(out_channels),
+        nn.ReLU(),
+    )
+
+
+def resize(x: torch.Tensor, size: Sequence[int], *, align_corners: bool) -> torch.Tensor:
+    """Bilinear interpolation of [N, C, H, W] to `size` (height, width)."""
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=align_corners)
+
+
+def enlarge(x: torch.Tensor, factor: int, *, align_corners: bool) -> torch.Tensor:
+    """Bilinear interpolation of [N, C, H, W] to [N, C, factor * H, factor * W]."""
+    size = [factor * side for side in x.shape[2:]]
+    return resize(x, size, align_corners=align_corners)
+
+
+def check_image_batch(x: torch.Tensor, divisor: int = 1, smallest: int = 1) -> None:
+    """Refuse what a network can't take, naming sizes that it can.
+
+    Args:
+        x: should be [N, 3, H, W].
+        divisor: H and W must divide by it.
+        smallest: H and W must be at least this.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if x.ndim != 4 or x.shape[1] != 3:
+        raise ValueError(f"input of shape {list(x.shape)} is not a batch of images [N, 3, H, W]")
+    least = -(-smallest // divisor) * divisor
+    for side, size in zip(("height", "width"), x.shape[2:], strict=True):
+        if size < least:
+            raise ValueError(f"{side} {size} is too small; use {least} or more")
+        if size % divisor:
+            lower = size // divisor * divisor
+            raise ValueError(
+                f"{side} {size} is not divisible by {divisor}; use {lower} or {lower + divisor}"
+            )
+
+
+def _fill(layer: nn.Module, weight_init: Initializer | None, bias_init: Initializer | None) -> None:
+    for tensor, init in ((layer.weight, weight_init), (layer.bias, bias_init)):
+        if init is not None and tensor is not None:
+            init(tensor)
