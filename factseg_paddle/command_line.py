@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,18 @@ def stop_on_signals() -> Iterator[None]:
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
+
+
+def share_out_cores() -> None:
+    """Let Paddle compute with every core of this process, divided among the ranks of a launch.
+
+    To be called before Paddle is imported, which else takes one. What OMP_NUM_THREADS says already
+    stays. The same number of threads gives the same bits; another number rounds otherwise.
+    """
+    ranks = int(os.environ.get("PADDLE_TRAINERS_NUM") or 1)
+    threads = max(1, len(os.sched_getaffinity(0)) // ranks)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads that spin slow the others
 
 
 def explain_import_error(error: ImportError) -> str:

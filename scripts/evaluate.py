@@ -13,6 +13,7 @@ from factseg_paddle.command_line import (
     ArgumentParser,
     Stopped,
     explain_import_error,
+    share_out_cores,
     stop_on_signals,
 )
 
@@ -35,6 +36,7 @@ Exit status: 0 evaluated, 1 stopped itself, 2 could not start, 130 or 143 told t
 def main(argv: list[str] | None = None) -> int:
     """Print the table of classes and the summary; progress on stderr."""
     args = _parser().parse_args(argv)
+    share_out_cores()
     changes = {"eval.flip": True} if args.flip else {}
     for key, value in (
         ("data.dataset_root", args.dataset_root),

@@ -14,6 +14,7 @@ from factseg_paddle.command_line import (
     ArgumentParser,
     Stopped,
     explain_import_error,
+    share_out_cores,
     stop_on_signals,
 )
 
@@ -39,6 +40,7 @@ Exit status: 0 all predicted, 1 some failed, 2 none or could not start, 130 or 1
 def main(argv: list[str] | None = None) -> int:
     """Print one line per image; progress and what failed on stderr."""
     args = _parser().parse_args(argv)
+    share_out_cores()
     changes = {"device": args.device} if args.device else {}
     warnings.filterwarnings("ignore", message="No ccache found")  # paddle's, on every import
     try:

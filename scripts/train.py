@@ -26,6 +26,7 @@ from factseg_paddle.command_line import (
     ArgumentParser,
     Stopped,
     explain_import_error,
+    share_out_cores,
     stop_on_signals,
 )
 
@@ -39,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     """Train; the log on stdout and in the run's folder."""
     parser = _parser()
     args = parser.parse_args(argv)
+    share_out_cores()
     for message in ("No ccache found", "When training, we now always track"):  # paddle's own
         warnings.filterwarnings("ignore", message=message)
     try:
