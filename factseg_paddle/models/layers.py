@@ -143,5 +143,20 @@ def check_image_batch(x: paddle.Tensor, divisor: int = 1, smallest: int = 1) -> 
             )
 
 
+def check_pooled_batch(x: paddle.Tensor, training: bool) -> None:
+    """Refuse a lone image where BatchNorm in training mode is to follow a mean over the image.
+
+    PyTorch's BatchNorm raises for one value a channel; Paddle's lets it pass unnormalised.
+
+    Raises:
+        ValueError: x, [N, C, H, W], is a batch of one image and `training` is true.
+    """
+    if training and x.shape[0] == 1:
+        raise ValueError(
+            "a batch of one image leaves BatchNorm one value a channel behind the mean over the "
+            "image; train with two images or more"
+        )
+
+
 def _attr(init: Initializer | None) -> ParamAttr | None:
     return None if init is None else ParamAttr(initializer=init)

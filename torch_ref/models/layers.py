@@ -137,6 +137,21 @@ def check_image_batch(x: torch.Tensor, divisor: int = 1, smallest: int = 1) -> N
             )
 
 
+def check_pooled_batch(x: torch.Tensor, training: bool) -> None:
+    """Refuse a lone image where BatchNorm in training mode is to follow a mean over the image.
+
+    PyTorch's BatchNorm raises for one value a channel; Paddle's lets it pass unnormalised.
+
+    Raises:
+        ValueError: x, [N, C, H, W], is a batch of one image and `training` is true.
+    """
+    if training and x.shape[0] == 1:
+        raise ValueError(
+            "a batch of one image leaves BatchNorm one value a channel behind the mean over the "
+            "image; train with two images or more"
+        )
+
+
 def _fill(layer: nn.Module, weight_init: Initializer | None, bias_init: Initializer | None) -> None:
     for tensor, init in ((layer.weight, weight_init), (layer.bias, bias_init)):
         if init is not None and tensor is not None:
