@@ -173,13 +173,19 @@ class Data(Section):
 
 
 class Model(Section):
-    """FactSeg and what it starts from; see `factseg_paddle.models.FactSeg`.
+    """The network and what it starts from.
 
     Attributes:
-        pretrained: ResNet weights for the encoder (.pdparams), or null.
-        weights: FactSeg weights to start from (.pdparams or a checkpoint folder), or null.
+        name: "factseg", to which the keys from backbone to gradient_checkpointing belong (see
+            `factseg_paddle.models.FactSeg`), or one of `factseg_paddle.list_models()`.
+        options: of another network than FactSeg.
+        pretrained: weights of the backbone (.pdparams), or null.
+        weights: weights of the whole network to start from (.pdparams or a checkpoint folder), or
+            null.
     """
 
+    name: str = "factseg"
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
     backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = "resnet50"
     output_stride: Literal[8, 16, 32] = 32
     frozen_stages: Annotated[int, Field(ge=0, le=5)] = 0
@@ -188,15 +194,39 @@ class Model(Section):
     pretrained: PathText | None = None
     weights: PathText | None = None
 
+    @model_validator(mode="after")
+    def _keys_fit_the_name(self) -> Model:
+        fields = type(self).model_fields
+        own = ("backbone", "output_stride", "frozen_stages", "frozen_batch_norm")
+        given = [
+            key
+            for key in (*own, "gradient_checkpointing")
+            if getattr(self, key) != fields[key].default
+        ]
+        if self.name == "factseg" and self.options:
+            raise ValueError("options belong to other networks; factseg has keys of its own")
+        if self.name != "factseg" and given:
+            raise ValueError(f"{', '.join(given)} belong to factseg; {self.name} takes options")
+        return self
+
 
 class Loss(Section):
-    """See `factseg_paddle.losses.JointLoss`."""
+    """What is minimised.
 
+    Attributes:
+        kind: "joint" is FactSeg's (see `factseg_paddle.losses.JointLoss`), "cross_entropy" that of
+            all other networks, with their auxiliary heads'.
+        form: of the joint loss.
+        aux_weight: of each auxiliary head's loss; null for the network's own.
+    """
+
+    kind: Literal["joint", "cross_entropy"] = "joint"
     sampling: Literal["som", "ohem", "mean"] = "som"
     ratio: Annotated[float, Field(gt=0, le=1)] = 0.1
     form: Literal["logits", "literal"] = "logits"
     thresh: Annotated[float, Field(gt=0, le=1)] = 0.7
     min_kept: Positive = 100_000
+    aux_weight: Annotated[float, Field(ge=0)] | None = None
 
 
 class Optimizer(Section):
@@ -295,6 +325,15 @@ class Config(Section):
     optimizer: Optimizer = Optimizer()
     train: Train = Train()
     eval: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _loss_fits(self) -> Config:
+        kind = "joint" if self.model.name == "factseg" else "cross_entropy"
+        if self.loss.kind != kind:
+            raise ValueError(
+                f"loss.kind is {self.loss.kind}, but {self.model.name} learns by {kind}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _samples_fit(self) -> Config:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import paddle
+from paddle import nn
 
 from factseg_paddle.config_schema import Loss, Model, Optimizer
-from factseg_paddle.losses import JointLoss
-from factseg_paddle.models import FactSeg
+from factseg_paddle.losses import AuxiliaryLoss, CrossEntropyLoss, JointLoss
+from factseg_paddle.models import FactSeg, create_model
 
 
 class DeviceError(ValueError):
@@ -37,8 +38,14 @@ def select_device(name: str | None) -> str:
     return paddle.device.set_device(name)
 
 
-def build_model(settings: Model, num_classes: int) -> FactSeg:
-    """The network with its own initial weights, which depend on `paddle.seed`."""
+def build_model(settings: Model, num_classes: int) -> nn.Layer:
+    """The network with its own initial weights, which depend on `paddle.seed`.
+
+    Raises:
+        ValueError: there is no network of that name, or it has not these options.
+    """
+    if settings.name != "factseg":
+        return create_model(settings.name, num_classes, **settings.options)
     return FactSeg(
         num_classes,
         settings.backbone,
@@ -49,21 +56,19 @@ def build_model(settings: Model, num_classes: int) -> FactSeg:
     )
 
 
-def build_loss(settings: Loss, ignore_index: int) -> JointLoss:
-    """The joint loss."""
-    return JointLoss(
-        ignore_index,
-        settings.sampling,
-        settings.ratio,
-        settings.form,
-        thresh=settings.thresh,
-        min_kept=settings.min_kept,
-    )
+def build_loss(settings: Loss, ignore_index: int, network: nn.Layer) -> nn.Layer:
+    """The loss, a function of (*output, labels) with the output of that network."""
+    sampling = {"thresh": settings.thresh, "min_kept": settings.min_kept}
+    if settings.kind == "joint":
+        return JointLoss(ignore_index, settings.sampling, settings.ratio, settings.form, **sampling)
+    weight = settings.aux_weight
+    if weight is None:
+        weight = getattr(network, "aux_weight", 0.0)  # networks without such heads have none
+    loss = CrossEntropyLoss(ignore_index, settings.sampling, settings.ratio, **sampling)
+    return AuxiliaryLoss(loss, weight)
 
 
-def build_optimizer(
-    model: paddle.nn.Layer, settings: Optimizer, iters: int
-) -> paddle.optimizer.Momentum:
+def build_optimizer(model: nn.Layer, settings: Optimizer, iters: int) -> paddle.optimizer.Momentum:
     """SGD with momentum over all parameters that learn, its rate on the poly schedule.
 
     Weight decay is on all of them, as in the original. Gradients are clipped by `TrainStep`, which

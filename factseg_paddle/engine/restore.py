@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from paddle import nn
+
 from factseg_paddle.config import ConfigError, change_config, load_config, make_config
 from factseg_paddle.config_schema import Config
 from factseg_paddle.engine.build import build_model, select_device
 from factseg_paddle.engine.weights import load_weights, read_weights
 from factseg_paddle.io import CheckpointError, sha256_of_file
-from factseg_paddle.models import FactSeg
 
 CLASS_HEAD = "fg_cls.weight"
 ISAID_CLASS_COUNT = 16
@@ -31,7 +33,7 @@ class Restored:
         sha256: of the weights' file.
     """
 
-    network: FactSeg
+    network: nn.Layer
     config: Config
     source: str
     file: Path
@@ -63,29 +65,30 @@ def restore(
         DeviceError: the device is not there.
     """
     file, arrays = read_weights(weights)
-    if CLASS_HEAD not in arrays:
-        raise CheckpointError(f"{file} is no FactSeg checkpoint: it has no {CLASS_HEAD}")
-    classes = int(arrays[CLASS_HEAD].shape[0])
     if config is not None:
         found, source = load_config(config, opts, changes), str(config)
     else:
-        found, source = _config_beside(weights, classes, opts, changes)
-    if found.data.num_classes != classes:
-        raise CheckpointError(
-            f"{file} has {classes} classes, but {source} says data.num_classes "
-            f"{found.data.num_classes}; give the configuration of these weights with --config"
+        found, source = _config_beside(weights, opts, changes) or _published(
+            file, arrays, opts, changes
         )
+    if found.model.name == "factseg" and CLASS_HEAD not in arrays:
+        raise CheckpointError(f"{file} is no FactSeg checkpoint: it has no {CLASS_HEAD}")
     select_device(found.device)
-    network = build_model(found.model, classes)
-    load_weights(network, weights)
+    network = build_model(found.model, found.data.num_classes)
+    report = load_weights(network, weights)
+    if report.kept:
+        raise CheckpointError(
+            f"{source} says data.num_classes {found.data.num_classes}, but {file} has other "
+            f"classes ({report.reason}); give the configuration of these weights with --config"
+        )
     network.eval()
     return Restored(network, found, source, file, sha256_of_file(file))
 
 
 def _config_beside(
-    weights: Path, classes: int, opts: Sequence[str], changes: Mapping[str, Any] | None
-) -> tuple[Config, str]:
-    """The configuration in the checkpoint, in its run's folder, or the published one."""
+    weights: Path, opts: Sequence[str], changes: Mapping[str, Any] | None
+) -> tuple[Config, str] | None:
+    """The configuration in the checkpoint, or in its run's folder; None where there is none."""
     folder = (weights if weights.is_dir() else weights.parent).resolve()
     state = folder / "state.json"
     if state.is_file():
@@ -97,6 +100,22 @@ def _config_beside(
     for file in (folder / "config.yml", folder.parent / "config.yml"):
         if file.is_file():
             return load_config(file, opts, changes), str(file)
+    return None
+
+
+def _published(
+    file: Path,
+    arrays: Mapping[str, np.ndarray],
+    opts: Sequence[str],
+    changes: Mapping[str, Any] | None,
+) -> tuple[Config, str]:
+    """The published recipe's configuration, for FactSeg weights of any class count."""
+    if CLASS_HEAD not in arrays:
+        raise CheckpointError(
+            f"{file} is no FactSeg checkpoint: it has no {CLASS_HEAD}; for another network give "
+            "its configuration with --config"
+        )
+    classes = int(arrays[CLASS_HEAD].shape[0])
     source = f"the published recipe's with {classes} classes"
     data: dict[str, Any] = {"num_classes": classes, "transforms": [{"name": "normalize"}]}
     if classes != ISAID_CLASS_COUNT:

@@ -93,7 +93,7 @@ class Trainer:
             self._state = self._restored(resume)
         self._step = TrainStep(
             processes.wrap(self._network),
-            build_loss(config.loss, config.data.ignore_index),
+            build_loss(config.loss, config.data.ignore_index, self._network),
             self._optimizer,
             scaler=self._scaler,
             level=self._level,
@@ -307,5 +307,5 @@ def _load_start(network: paddle.nn.Layer, config: Config) -> list[str]:
     if config.model.weights:
         return [str(load_weights(network, config.model.weights))]
     if config.model.pretrained:
-        return [str(load_backbone(network.resencoder, config.model.pretrained))]
+        return [str(load_backbone(network, config.model.pretrained))]
     return ["the network starts from random weights"]

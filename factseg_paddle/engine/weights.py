@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,8 @@ from factseg_paddle.io import CheckpointError, load_plain, shown
 
 MODEL_FILE = "model.pdparams"
 
-CLASS_TENSORS = ("fg_cls.weight", "fg_cls.bias")
-"""What depends on the number of classes in FactSeg; the binary head always has one channel."""
-
-CLASSIFIER_TENSORS = ("fc.weight", "fc.bias")
-"""What a ResNet checkpoint has and the encoder has not."""
+CLASSIFIER_PREFIXES = ("fc.", "classifier.", "features.norm5.")
+"""What a checkpoint of ResNet, VGG or DenseNet has behind what a backbone takes from it."""
 
 _PREFIX = "module."
 _LISTED = 6
@@ -90,36 +88,84 @@ def read_weights(path: str | Path) -> tuple[Path, dict[str, np.ndarray]]:
 
 
 def load_weights(model: nn.Layer, path: str | Path) -> LoadReport:
-    """Load a FactSeg checkpoint: all tensors, or all but the class head of another class count.
+    """Load a checkpoint: all tensors, or all but the class heads of another class count.
+
+    Args:
+        model: a network with `num_classes`.
+        path: see `read_weights`.
 
     Raises:
         CheckpointError: as `read_weights`, or a name or shape does not fit; nothing is loaded.
     """
     file, arrays = read_weights(path)
-    own = model.state_dict()
-    differing = {
-        name: f"{arrays[name].shape[0]} classes in the file, {own[name].shape[0]} here"
-        for name in CLASS_TENSORS
-        if name in arrays and name in own and arrays[name].shape[0] != own[name].shape[0]
-    }
+    differing, classes = _of_other_classes(model, arrays)
     given = {name: array for name, array in arrays.items() if name not in differing}
-    _set_all(model, given, file, kept=tuple(differing))
-    reason = next(iter(differing.values()), "")
-    return LoadReport(file, tuple(given), tuple(differing), tuple(differing), reason)
+    _set_all(model.state_dict(), given, file, kept=differing)
+    reason = f"{classes} classes in the file, {model.num_classes} here" if differing else ""
+    return LoadReport(file, tuple(given), differing, differing, reason)
 
 
-def load_backbone(encoder: nn.Layer, path: str | Path) -> LoadReport:
-    """Load ResNet classification weights into `FactSeg.resencoder`; the classifier stays unused.
+def _of_other_classes(
+    model: nn.Layer, arrays: Mapping[str, np.ndarray]
+) -> tuple[tuple[str, ...], int]:
+    """The tensors that differ from the network's in the number of classes alone, and that number.
+
+    Nothing where the file's tensors do not agree on one number.
+    """
+    differing, counts = [], set()
+    for name, tensor in model.state_dict().items():
+        ours, theirs = list(tensor.shape), list(arrays[name].shape) if name in arrays else None
+        if theirs is None or ours == theirs or len(ours) != len(theirs):
+            continue
+        changed = [(a, b) for a, b in zip(ours, theirs, strict=True) if a != b]
+        if {a for a, _ in changed} == {model.num_classes}:
+            differing.append(name)
+            counts |= {b for _, b in changed}
+    return (tuple(differing), counts.pop()) if len(counts) == 1 else ((), 0)
+
+
+def load_backbone(network: nn.Layer, path: str | Path) -> LoadReport:
+    """Load torchvision's classification weights into a network's backbone, not the classifier.
+
+    The biases of VGG16-BN's convolutions, where the network has none, go into the running means of
+    the BatchNorms behind them: the same function.
+
+    Args:
+        network: with `backbone_layers()`, the layers by torchvision's names.
+        path: see `read_weights`.
 
     Raises:
-        CheckpointError: as `read_weights`, or a name or shape does not fit; nothing is loaded.
+        CheckpointError: as `read_weights`, the network has no backbone, or a name or shape does
+            not fit; nothing is loaded.
     """
+    if not hasattr(network, "backbone_layers"):
+        raise CheckpointError(
+            f"{path} can't be used: {type(network).__name__} has no pretrained backbone"
+        )
     file, arrays = read_weights(path)
-    unused = tuple(name for name in CLASSIFIER_TENSORS if name in arrays)
+    own = {
+        f"{prefix}.{name}": tensor
+        for prefix, layer in network.backbone_layers().items()
+        for name, tensor in layer.state_dict().items()
+    }
+    unused = tuple(n for n in arrays if n.startswith(CLASSIFIER_PREFIXES) and n not in own)
     given = {name: array for name, array in arrays.items() if name not in unused}
-    _set_all(encoder.resnet, given, file)
+    _set_all(own, _with_folded_biases(given, own), file)
     reason = "the encoder has no classifier" if unused else ""
     return LoadReport(file, tuple(given), unused, reason=reason)
+
+
+def _with_folded_biases(
+    arrays: Mapping[str, np.ndarray], own: Mapping[str, paddle.Tensor]
+) -> dict[str, np.ndarray]:
+    folded = dict(arrays)
+    for name, bias in arrays.items():
+        match = re.fullmatch(r"features\.(\d+)\.bias", name)
+        mean = f"features.{int(match[1]) + 1}._mean" if match else ""
+        if name not in own and mean in arrays:
+            folded[mean] = arrays[mean] - bias
+            del folded[name]
+    return folded
 
 
 def model_arrays(model: nn.Layer) -> dict[str, np.ndarray]:
@@ -128,9 +174,11 @@ def model_arrays(model: nn.Layer) -> dict[str, np.ndarray]:
 
 
 def _set_all(
-    model: nn.Layer, arrays: Mapping[str, np.ndarray], file: Path, kept: tuple[str, ...] = ()
+    own: Mapping[str, paddle.Tensor],
+    arrays: Mapping[str, np.ndarray],
+    file: Path,
+    kept: tuple[str, ...] = (),
 ) -> None:
-    own = model.state_dict()
     missing = [name for name in own if name not in arrays and name not in kept]
     foreign = [name for name in arrays if name not in own]
     misshapen = [

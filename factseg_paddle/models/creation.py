@@ -45,7 +45,9 @@ def create_model(name: str, num_classes: int = 21, **options: Any) -> nn.Layer:
     for option in options:
         if option not in known:
             raise ValueError(_unknown(f"option of {name}", option, known))
-    return builders[name](num_classes, **options)
+    network = builders[name](num_classes, **options)
+    network.num_classes = num_classes
+    return network
 
 
 def list_models() -> list[str]:

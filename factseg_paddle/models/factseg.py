@@ -74,6 +74,7 @@ class FactSeg(nn.Layer):
             raise ValueError(
                 f"backbone {backbone!r} is not known; use one of {', '.join(BACKBONES)}"
             )
+        self.num_classes = num_classes
         self.resencoder = ResNetEncoder(
             BACKBONES[backbone](output_stride=output_stride),
             frozen_stages=frozen_stages,
@@ -87,6 +88,11 @@ class FactSeg(nn.Layer):
         self.bi_decoder = AsymmetricDecoder(256, 128, strides)
         self.fg_cls = _head(128, num_classes)
         self.bi_cls = _head(128, 1)
+
+    def backbone_layers(self) -> dict[str, nn.Layer]:
+        """The pretrained layers by torchvision's names."""
+        names = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
+        return {name: getattr(self.resencoder.resnet, name) for name in names}
 
     def forward(self, x: paddle.Tensor) -> FactSegOutput:
         """Map images [N, 3, H, W] to logits at the same size.

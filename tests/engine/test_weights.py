@@ -8,7 +8,7 @@ import pytest
 
 from factseg_paddle.engine.weights import load_backbone, load_weights, model_arrays, read_weights
 from factseg_paddle.io import CheckpointError, save_pdparams
-from factseg_paddle.models.backbones import ResNetEncoder
+from factseg_paddle.models import FactSeg
 from factseg_paddle.models.backbones.resnet import resnet18
 from tests.engine.tiny import seeded
 
@@ -142,8 +142,9 @@ def test_resnet_weights_go_into_the_encoder_without_its_classifier(tmp_path):
     path = tmp_path / "resnet18.pdparams"
     save_pdparams(path, arrays)
     paddle.seed(4)
-    encoder = ResNetEncoder(resnet18())
-    report = load_backbone(encoder, path)
+    network = FactSeg(3, "resnet18")
+    report = load_backbone(network, path)
+    encoder = network.resencoder
     np.testing.assert_array_equal(encoder.resnet.conv1.weight.numpy(), arrays["conv1.weight"])
     assert report.unused == ("fc.weight", "fc.bias")
     assert str(report).endswith("2 not used (fc.weight, fc.bias): the encoder has no classifier")

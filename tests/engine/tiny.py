@@ -14,6 +14,7 @@ class TinyNet(nn.Layer):
 
     def __init__(self, num_classes: int = 3, width: int = 4) -> None:
         super().__init__()
+        self.num_classes = num_classes
         self.body = nn.Sequential(nn.Conv2D(3, width, 3, padding=1), nn.BatchNorm2D(width))
         self.fg_cls = nn.Conv2D(width, num_classes, 1)
         self.bi_cls = nn.Conv2D(width, 1, 1)
