@@ -23,6 +23,7 @@ from factseg_paddle.config_transforms import (
     Transform,
     sample_side,
 )
+from factseg_paddle.data.transforms import Normalization
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -162,14 +163,9 @@ class Data(Section):
         return self
 
     @property
-    def normalization(self) -> Normalize:
-        """Mean and standard deviation, for training and evaluation alike."""
-        return next(t for t in self.transforms if isinstance(t, Normalize))
-
-    @property
-    def mean_and_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """The same as the sliding window takes it."""
-        return tuple(self.normalization.mean), tuple(self.normalization.std)
+    def normalization(self) -> Normalization:
+        """Mean, standard deviation and order of channels, for training and evaluation alike."""
+        return next(t for t in self.transforms if isinstance(t, Normalize)).function
 
 
 class Model(Section):

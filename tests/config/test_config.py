@@ -333,8 +333,9 @@ def test_path_keys_are_those_that_the_schema_marks():
 
 def test_normalization_is_that_of_the_transforms(write):
     path = write("data: {transforms: [{name: rot90}, {name: normalize, mean: [1, 2, 3]}]}")
-    assert load_config(path).data.normalization.mean == [1.0, 2.0, 3.0]
-    assert Config().data.normalization.std == [58.395, 57.12, 57.375]
+    assert load_config(path).data.normalization.mean == (1.0, 2.0, 3.0)
+    assert Config().data.normalization.std == (58.395, 57.12, 57.375)
+    assert Config().data.normalization.channel_order == "rgb"
 
 
 def test_yaml_values_are_those_of_version_1_2(write):
