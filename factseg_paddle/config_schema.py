@@ -10,8 +10,9 @@ Source: `configs/isaid/factseg.py` of Junjue-Wang/FactSeg and of its Paddle port
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 
@@ -82,13 +83,38 @@ class Sample(Section):
     seed: Count = 0
 
 
+VocList = Literal["train", "val", "trainval", "trainaug"]
+
+
+class Voc(Section):
+    """Where PASCAL VOC 2012 and SBD lie, and which lists are meant; see `factseg_paddle.data.voc`.
+
+    Attributes:
+        voc_dir: folder of JPEGImages, SegmentationClass and ImageSets, inside `dataset_root`.
+        sbd_dir: folder of img, cls and SBD's lists, inside `dataset_root`; trainaug needs it.
+        train: what is trained on.
+        val: what is evaluated.
+    """
+
+    voc_dir: str = "VOCdevkit/VOC2012"
+    sbd_dir: str = "benchmark_RELEASE/dataset"
+    train: VocList = "trainaug"
+    val: VocList = "val"
+
+
+_BUILT_IN = {"isaid": ("iSAID", 16), "voc": ("VOC", 21)}
+"""Name and number of classes of the kinds that bring their own."""
+
+
 class Data(Section):
     """The images, their classes, and what training does to them.
 
     Attributes:
-        kind: "isaid" for the original's layout, raw or prepared; "folder" for one's own data.
+        kind: "isaid" for the original's layout, raw or prepared; "voc" for PASCAL VOC 2012 and SBD;
+            "folder" for one's own data.
         dataset_root: folder of the data.
         sample: scenes to paint into `dataset_root` where nothing lies yet; null for none.
+        voc: of kind voc.
         train: of a folder dataset.
         val: of a folder dataset.
         image_suffix: of a folder dataset.
@@ -103,9 +129,10 @@ class Data(Section):
         transforms: in this order; one of them is normalize, which evaluation uses too.
     """
 
-    kind: Literal["isaid", "folder"] = "isaid"
+    kind: Literal["isaid", "voc", "folder"] = "isaid"
     dataset_root: PathText = "data/isaid"
     sample: Sample | None = None
+    voc: Voc | None = None
     train: Split | None = None
     val: Split | None = None
     image_suffix: str = ".png"
@@ -119,20 +146,35 @@ class Data(Section):
     cache_mb: Count = 512
     transforms: list[Transform] = Field(default_factory=lambda: [Normalize(name="normalize")])
 
+    @model_validator(mode="before")
+    @classmethod
+    def _voc_has_its_section(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("kind") == "voc" and not values.get("voc"):
+            return {**values, "voc": {}}
+        return values
+
     @model_validator(mode="after")
     def _kind_fits(self) -> Data:
         folder = ("train", "val", "image_suffix", "mask_suffix", "palette", "class_names")
         fields = type(self).model_fields
         given = [key for key in folder if getattr(self, key) != fields[key].default]
-        if self.kind == "isaid" and given:
-            raise ValueError(f"kind isaid has {', '.join(given)} built in; use kind folder")
-        if self.kind == "isaid" and self.num_classes != 16:
-            raise ValueError(f"num_classes is {self.num_classes}, but iSAID has 16 classes")
-        if self.kind == "isaid" and self.ignore_index != 255:
-            raise ValueError(f"ignore_index is {self.ignore_index}, but iSAID's masks use 255")
+        if self.kind in _BUILT_IN:
+            name, classes = _BUILT_IN[self.kind]
+            if given:
+                raise ValueError(
+                    f"kind {self.kind} has {', '.join(given)} built in; use kind folder"
+                )
+            if self.num_classes != classes:
+                raise ValueError(
+                    f"num_classes is {self.num_classes}, but {name} has {classes} classes"
+                )
+            if self.ignore_index != 255:
+                raise ValueError(f"ignore_index is {self.ignore_index}, but {name}'s masks use 255")
+        if self.kind != "voc" and self.voc:
+            raise ValueError(f"voc belongs to kind voc, and kind is {self.kind}")
         if self.kind == "folder" and self.val is None and self.train is None:
             raise ValueError("kind folder needs train or val, each with an image_dir")
-        if self.kind == "folder" and self.sample:
+        if self.kind != "isaid" and self.sample:
             raise ValueError("a sample is painted as iSAID; use kind isaid")
         return self
 

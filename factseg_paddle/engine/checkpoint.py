@@ -277,6 +277,9 @@ def check_same_run(state: TrainState, config: Mapping[str, Any], samples: int) -
 _FREE = (
     "device",
     "data.dataset_root",
+    "data.voc.voc_dir",
+    "data.voc.sbd_dir",
+    "data.voc.val",
     "data.cache_mb",
     "model.pretrained",
     "model.weights",
