@@ -238,17 +238,67 @@ class Loss(Section):
 
 
 class Optimizer(Section):
-    """SGD with momentum and the poly schedule: learning_rate * (1 - iteration / iters) ** power.
+    """The optimizer and its learning rate; see `factseg_paddle.engine.schedule`.
 
     Attributes:
+        kind: "momentum" for SGD with momentum, or "adam" with its usual betas 0.9 and 0.999.
+        learning_rate: the highest one.
+        schedule: "poly" is learning_rate * (1 - iteration / iters) ** power; "cosine" falls along
+            half a wave; "step" multiplies by gamma at each milestone, and without any is constant.
+        power: of poly.
+        end_learning_rate: what poly and cosine reach at the end.
+        milestones: iterations at which step lowers the rate.
+        gamma: by what.
+        warmup_iters: iterations in which the rate rises first.
+        head_lr_factor: what the rate is multiplied by outside the pretrained backbone.
+        momentum: of SGD.
+        weight_decay: of all parameters, as a part of their gradients.
         clip_norm: largest L2 norm of all gradients together; null for any.
     """
 
+    kind: Literal["momentum", "adam"] = "momentum"
     learning_rate: Annotated[float, Field(gt=0)] = 0.007
+    schedule: Literal["poly", "cosine", "step"] = "poly"
     power: Annotated[float, Field(ge=0)] = 0.9
+    end_learning_rate: Annotated[float, Field(ge=0)] = 0.0
+    milestones: list[Positive] = Field(default_factory=list)
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+    warmup_iters: Count = 0
+    head_lr_factor: Annotated[float, Field(gt=0)] = 1.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     clip_norm: Annotated[float, Field(gt=0)] | None = 35.0
+
+    @model_validator(mode="after")
+    def _every_key_counts(self) -> Optimizer:
+        schedules = {
+            "power": ("poly",),
+            "end_learning_rate": ("poly", "cosine"),
+            "milestones": ("step",),
+            "gamma": ("step",),
+        }
+        fields = type(self).model_fields
+        for key, users in schedules.items():
+            is_given = getattr(self, key) != fields[key].get_default(call_default_factory=True)
+            if is_given and self.schedule not in users:
+                known = " or ".join(users)
+                raise ValueError(
+                    f"{key} belongs to schedule {known}, and schedule is {self.schedule}"
+                )
+        if self.kind == "adam" and self.momentum != fields["momentum"].default:
+            raise ValueError("momentum belongs to kind momentum, and kind is adam")
+        return self
+
+    @model_validator(mode="after")
+    def _rates_fall(self) -> Optimizer:
+        if self.end_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"end_learning_rate {self.end_learning_rate} is above learning_rate "
+                f"{self.learning_rate}"
+            )
+        if self.milestones != sorted(set(self.milestones)):
+            raise ValueError(f"milestones {self.milestones} do not rise")
+        return self
 
 
 class Amp(Section):
@@ -341,6 +391,15 @@ class Config(Section):
             near = max(32, side // 32 * 32), -(-side // 32) * 32
             use = " or ".join(dict.fromkeys(map(str, near)))
             raise ValueError(f"samples have {side} pixels, which 32 does not divide; use {use}")
+        return self
+
+    @model_validator(mode="after")
+    def _warm_up_ends(self) -> Config:
+        warmup, iters = self.optimizer.warmup_iters, self.train.iters
+        if warmup >= iters:
+            raise ValueError(
+                f"optimizer.warmup_iters {warmup} leave nothing of the {iters} of train.iters"
+            )
         return self
 
 

@@ -100,6 +100,12 @@ class FactSeg(nn.Layer):
         binary_logits = self.bi_cls(self.bi_decoder(self.bifpn(features)))
         return FactSegOutput(_upsample_x4(class_logits), _upsample_x4(binary_logits))
 
+    def backbone_layers(self) -> dict[str, nn.Layer]:
+        """The pretrained layers by torchvision's names."""
+        resnet = self.resencoder.resnet
+        names = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
+        return {name: getattr(resnet, name) for name in names}
+
 
 def _head(in_channels: int, out_channels: int) -> nn.Conv2D:
     return nn.Conv2D(
