@@ -10,8 +10,9 @@ Source: `configs/isaid/factseg.py` of Junjue-Wang/FactSeg and of its Paddle port
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 
@@ -23,6 +24,7 @@ from factseg_paddle.config_transforms import (
     Transform,
     sample_side,
 )
+from factseg_paddle.data.transforms import Normalization
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -81,13 +83,38 @@ class Sample(Section):
     seed: Count = 0
 
 
+VocList = Literal["train", "val", "trainval", "trainaug"]
+
+
+class Voc(Section):
+    """Where PASCAL VOC 2012 and SBD lie, and which lists are meant; see `factseg_paddle.data.voc`.
+
+    Attributes:
+        voc_dir: folder of JPEGImages, SegmentationClass and ImageSets, inside `dataset_root`.
+        sbd_dir: folder of img, cls and SBD's lists, inside `dataset_root`; trainaug needs it.
+        train: what is trained on.
+        val: what is evaluated.
+    """
+
+    voc_dir: str = "VOCdevkit/VOC2012"
+    sbd_dir: str = "benchmark_RELEASE/dataset"
+    train: VocList = "trainaug"
+    val: VocList = "val"
+
+
+_BUILT_IN = {"isaid": ("iSAID", 16), "voc": ("VOC", 21)}
+"""Name and number of classes of the kinds that bring their own."""
+
+
 class Data(Section):
     """The images, their classes, and what training does to them.
 
     Attributes:
-        kind: "isaid" for the original's layout, raw or prepared; "folder" for one's own data.
+        kind: "isaid" for the original's layout, raw or prepared; "voc" for PASCAL VOC 2012 and SBD;
+            "folder" for one's own data.
         dataset_root: folder of the data.
         sample: scenes to paint into `dataset_root` where nothing lies yet; null for none.
+        voc: of kind voc.
         train: of a folder dataset.
         val: of a folder dataset.
         image_suffix: of a folder dataset.
@@ -102,9 +129,10 @@ class Data(Section):
         transforms: in this order; one of them is normalize, which evaluation uses too.
     """
 
-    kind: Literal["isaid", "folder"] = "isaid"
+    kind: Literal["isaid", "voc", "folder"] = "isaid"
     dataset_root: PathText = "data/isaid"
     sample: Sample | None = None
+    voc: Voc | None = None
     train: Split | None = None
     val: Split | None = None
     image_suffix: str = ".png"
@@ -118,20 +146,35 @@ class Data(Section):
     cache_mb: Count = 512
     transforms: list[Transform] = Field(default_factory=lambda: [Normalize(name="normalize")])
 
+    @model_validator(mode="before")
+    @classmethod
+    def _voc_has_its_section(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("kind") == "voc" and not values.get("voc"):
+            return {**values, "voc": {}}
+        return values
+
     @model_validator(mode="after")
     def _kind_fits(self) -> Data:
         folder = ("train", "val", "image_suffix", "mask_suffix", "palette", "class_names")
         fields = type(self).model_fields
         given = [key for key in folder if getattr(self, key) != fields[key].default]
-        if self.kind == "isaid" and given:
-            raise ValueError(f"kind isaid has {', '.join(given)} built in; use kind folder")
-        if self.kind == "isaid" and self.num_classes != 16:
-            raise ValueError(f"num_classes is {self.num_classes}, but iSAID has 16 classes")
-        if self.kind == "isaid" and self.ignore_index != 255:
-            raise ValueError(f"ignore_index is {self.ignore_index}, but iSAID's masks use 255")
+        if self.kind in _BUILT_IN:
+            name, classes = _BUILT_IN[self.kind]
+            if given:
+                raise ValueError(
+                    f"kind {self.kind} has {', '.join(given)} built in; use kind folder"
+                )
+            if self.num_classes != classes:
+                raise ValueError(
+                    f"num_classes is {self.num_classes}, but {name} has {classes} classes"
+                )
+            if self.ignore_index != 255:
+                raise ValueError(f"ignore_index is {self.ignore_index}, but {name}'s masks use 255")
+        if self.kind != "voc" and self.voc:
+            raise ValueError(f"voc belongs to kind voc, and kind is {self.kind}")
         if self.kind == "folder" and self.val is None and self.train is None:
             raise ValueError("kind folder needs train or val, each with an image_dir")
-        if self.kind == "folder" and self.sample:
+        if self.kind != "isaid" and self.sample:
             raise ValueError("a sample is painted as iSAID; use kind isaid")
         return self
 
@@ -162,14 +205,9 @@ class Data(Section):
         return self
 
     @property
-    def normalization(self) -> Normalize:
-        """Mean and standard deviation, for training and evaluation alike."""
-        return next(t for t in self.transforms if isinstance(t, Normalize))
-
-    @property
-    def mean_and_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """The same as the sliding window takes it."""
-        return tuple(self.normalization.mean), tuple(self.normalization.std)
+    def normalization(self) -> Normalization:
+        """Mean, standard deviation and order of channels, for training and evaluation alike."""
+        return next(t for t in self.transforms if isinstance(t, Normalize)).function
 
 
 class Model(Section):
@@ -230,17 +268,67 @@ class Loss(Section):
 
 
 class Optimizer(Section):
-    """SGD with momentum and the poly schedule: learning_rate * (1 - iteration / iters) ** power.
+    """The optimizer and its learning rate; see `factseg_paddle.engine.schedule`.
 
     Attributes:
+        kind: "momentum" for SGD with momentum, or "adam" with its usual betas 0.9 and 0.999.
+        learning_rate: the highest one.
+        schedule: "poly" is learning_rate * (1 - iteration / iters) ** power; "cosine" falls along
+            half a wave; "step" multiplies by gamma at each milestone, and without any is constant.
+        power: of poly.
+        end_learning_rate: what poly and cosine reach at the end.
+        milestones: iterations at which step lowers the rate.
+        gamma: by what.
+        warmup_iters: iterations in which the rate rises first.
+        head_lr_factor: what the rate is multiplied by outside the pretrained backbone.
+        momentum: of SGD.
+        weight_decay: of all parameters, as a part of their gradients.
         clip_norm: largest L2 norm of all gradients together; null for any.
     """
 
+    kind: Literal["momentum", "adam"] = "momentum"
     learning_rate: Annotated[float, Field(gt=0)] = 0.007
+    schedule: Literal["poly", "cosine", "step"] = "poly"
     power: Annotated[float, Field(ge=0)] = 0.9
+    end_learning_rate: Annotated[float, Field(ge=0)] = 0.0
+    milestones: list[Positive] = Field(default_factory=list)
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+    warmup_iters: Count = 0
+    head_lr_factor: Annotated[float, Field(gt=0)] = 1.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     clip_norm: Annotated[float, Field(gt=0)] | None = 35.0
+
+    @model_validator(mode="after")
+    def _every_key_counts(self) -> Optimizer:
+        schedules = {
+            "power": ("poly",),
+            "end_learning_rate": ("poly", "cosine"),
+            "milestones": ("step",),
+            "gamma": ("step",),
+        }
+        fields = type(self).model_fields
+        for key, users in schedules.items():
+            is_given = getattr(self, key) != fields[key].get_default(call_default_factory=True)
+            if is_given and self.schedule not in users:
+                known = " or ".join(users)
+                raise ValueError(
+                    f"{key} belongs to schedule {known}, and schedule is {self.schedule}"
+                )
+        if self.kind == "adam" and self.momentum != fields["momentum"].default:
+            raise ValueError("momentum belongs to kind momentum, and kind is adam")
+        return self
+
+    @model_validator(mode="after")
+    def _rates_fall(self) -> Optimizer:
+        if self.end_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"end_learning_rate {self.end_learning_rate} is above learning_rate "
+                f"{self.learning_rate}"
+            )
+        if self.milestones != sorted(set(self.milestones)):
+            raise ValueError(f"milestones {self.milestones} do not rise")
+        return self
 
 
 class Amp(Section):
@@ -342,6 +430,15 @@ class Config(Section):
             near = max(32, side // 32 * 32), -(-side // 32) * 32
             use = " or ".join(dict.fromkeys(map(str, near)))
             raise ValueError(f"samples have {side} pixels, which 32 does not divide; use {use}")
+        return self
+
+    @model_validator(mode="after")
+    def _warm_up_ends(self) -> Config:
+        warmup, iters = self.optimizer.warmup_iters, self.train.iters
+        if warmup >= iters:
+            raise ValueError(
+                f"optimizer.warmup_iters {warmup} leave nothing of the {iters} of train.iters"
+            )
         return self
 
 

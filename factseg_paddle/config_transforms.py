@@ -8,6 +8,8 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from factseg_paddle.data.transforms import Normalization
+
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -81,7 +83,11 @@ class ColorJitter(Section):
 
 
 class Normalize(Section):
-    """Subtract a mean and divide by a standard deviation, both on the scale 0 to 255."""
+    """Subtract a mean and divide by a standard deviation, both on the scale 0 to 255.
+
+    `channel_order` is that of the network's input and of both lists: a recipe that reads images
+    with OpenCV has "bgr". The transforms before it see RGB.
+    """
 
     name: Literal["normalize"]
     mean: Channels = [123.675, 116.28, 103.53]
@@ -90,6 +96,12 @@ class Normalize(Section):
         57.12,
         57.375,
     ]
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+
+    @property
+    def function(self) -> Normalization:
+        """What it does, as training and the sliding window take it."""
+        return Normalization(tuple(self.mean), tuple(self.std), self.channel_order)
 
 
 Transform = Annotated[

@@ -39,7 +39,8 @@ def apply_transforms(
         ignore_index: label of padded pixels.
 
     Returns:
-        New arrays, [h, w, 3] uint8, or float32 after `normalize`, and [h, w] uint8.
+        New arrays, [h, w, 3] uint8, or float32 in the configured order of channels after
+        `normalize`, and [h, w] uint8.
 
     Raises:
         ValueError: an array is misshapen, an image is larger than what it shall be padded to, or
@@ -206,7 +207,7 @@ def _normalize(
     _rng: np.random.Generator,
     _ignore_index: int,
 ) -> Pair:
-    return steps.normalize(image, tuple(transform.mean), tuple(transform.std)), labels
+    return transform.function(image), labels
 
 
 _APPLY: Mapping[type, Callable[[Any, np.ndarray, np.ndarray, np.random.Generator, int], Pair]] = {

@@ -12,7 +12,7 @@ import numpy as np
 from factseg_paddle.config_schema import Data
 from factseg_paddle.data.image_files import MaskCoding, read_image, read_mask
 from factseg_paddle.data.isaid import masks_without_image
-from factseg_paddle.data.pair_files import DataError, PairFiles, read_headers
+from factseg_paddle.data.pair_files import DataError, PairFiles, read_headers, sizes_differ
 from factseg_paddle.data.pairs import STORE_FILE, class_names_of, coding_of, find_pairs
 from factseg_paddle.data.palettes import ISAID_CLASSES
 from factseg_paddle.data.workers import run_tasks
@@ -107,7 +107,7 @@ class _Found:
 
 
 def _splits(data: Data) -> dict[str, list[PairFiles]]:
-    """The splits that are there; iSAID may have one of the two, a folder dataset all it names."""
+    """The splits that are there; iSAID may have one of the two, others all that they name."""
     splits, absent = {}, []
     for split in ("train", "val"):
         if data.kind == "folder" and getattr(data, split) is None:
@@ -116,7 +116,7 @@ def _splits(data: Data) -> dict[str, list[PairFiles]]:
             splits[split] = find_pairs(data, split)
         except DataError as error:
             absent.append(error)
-    if absent and (data.kind == "folder" or not splits):
+    if absent and (data.kind != "isaid" or not splits):
         raise absent[0]
     return splits
 
@@ -125,14 +125,17 @@ def _check_pair(task: _Task) -> _Found:
     """All that is wrong with a pair; what its headers say wrong is not said twice."""
     pair, problems = task.files, list(read_headers([task.files]).problems)
     pixels = np.zeros(task.coding.num_classes, dtype=np.int64)
+    image = None
     if not any(str(pair.image) in problem for problem in problems):
-        _try(lambda: read_image(pair.image), problems)
+        image = _try(lambda: read_image(pair.image), problems)
     if pair.mask is None:
         problems.append(f"image {pair.image} has no mask: mask_dir is not configured")
     elif not any(f"mask {pair.mask}" in problem for problem in problems):
         labels = _try(lambda: read_mask(pair.mask, task.coding), problems)
         if labels is not None:
             pixels += np.bincount(labels.ravel(), minlength=256)[: len(pixels)]
+        if image is not None and labels is not None and image.shape[:2] != labels.shape:
+            problems.append(sizes_differ(pair, image.shape, labels.shape))
     return _Found(problems, pixels)
 
 

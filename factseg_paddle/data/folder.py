@@ -6,7 +6,13 @@ from collections import Counter
 from pathlib import Path
 
 from factseg_paddle.config_schema import Data, Split
-from factseg_paddle.data.pair_files import DataError, PairFiles, files_with_suffix, named
+from factseg_paddle.data.pair_files import (
+    DataError,
+    PairFiles,
+    files_with_suffix,
+    named,
+    read_names,
+)
 
 
 def find_folder(data: Data, split: str, root: Path) -> list[PairFiles]:
@@ -33,7 +39,11 @@ def find_folder(data: Data, split: str, root: Path) -> list[PairFiles]:
         raise DataError(_no_images(folder, data.image_suffix))
     names = sorted(images)
     if part.names is not None:
-        names = _listed(Path(part.names), f"data.{split}.names")
+        if not Path(part.names).is_file():
+            raise DataError(
+                f"the list {Path(part.names)} does not exist; data.{split}.names names it"
+            )
+        names = read_names(Path(part.names))
         missing = [name for name in names if name not in images]
         if missing:
             raise DataError(
@@ -61,20 +71,3 @@ def _no_images(folder: Path, suffix: str) -> str:
         return f"{folder} holds no files; put the images there"
     there = ", ".join(f"{count} of {name or 'no suffix'}" for name, count in others.most_common(3))
     return f"{folder} holds no files ending in {suffix}, but {there}; set data.image_suffix"
-
-
-def _listed(path: Path, key: str) -> list[str]:
-    """The names of a list, sorted; empty lines count for nothing."""
-    if not path.is_file():
-        raise DataError(f"the list {path} does not exist; {key} names it")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"the list {path} is no UTF-8 text; give one name a line") from error
-    names = [line.strip() for line in lines if line.strip()]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise DataError(f"the list {path} names {named(twice)} more than once; keep one")
-    if not names:
-        raise DataError(f"the list {path} is empty; give one name a line, without suffix")
-    return sorted(names)

@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from factseg_paddle.data import sbd
 from factseg_paddle.data.palettes import IGNORE_INDEX, ISAID_PALETTE, color_to_index
 from factseg_paddle.io import atomic_write
 
@@ -67,10 +68,10 @@ def read_mask(path: str | Path, coding: MaskCoding = ISAID_CODING) -> np.ndarray
     One channel holds indices, unless each of its grey values is a colour of the palette. Three
     channels hold colours. A palette PNG holds colours where all colours that it uses are the given
     palette's (a colour mask saved with fewer bits), and indices where none contradicts its index
-    (VOC). Without a palette there are indices only.
+    (VOC). Without a palette there are indices only. A `.mat` file is SBD's and holds indices.
 
     Args:
-        path: a lossless image file, 8 bits a channel or fewer.
+        path: a lossless image file, 8 bits a channel or fewer, or one of SBD's `cls` folder.
         coding: what its values mean.
 
     Returns:
@@ -177,6 +178,8 @@ def _as_rgb(pixels: np.ndarray) -> np.ndarray:
 
 
 def _decode_mask(data: bytes, coding: MaskCoding) -> np.ndarray:
+    if data.startswith(sbd.SIGNATURE):
+        return _check_indices(sbd.decode_segmentation(data), coding)
     if data.startswith(_JPEG_SIGNATURE):
         raise ValueError("is a JPEG, which changes colours and indices; save masks as PNG")
     if not data.startswith(_PNG_SIGNATURE):
@@ -222,8 +225,8 @@ def _decode_palette_png(data: bytes, bits: int, entries: bytes, coding: MaskCodi
 def _colors(pixels: np.ndarray, coding: MaskCoding) -> np.ndarray:
     if coding.palette is None:
         raise ValueError(
-            f"has {pixels.shape[2]} channels where one of class indices is expected; "
-            "give the palette of its colours (data.palette)"
+            f"has {pixels.shape[2]} channels where one of class indices is expected; save it as "
+            "indices, or with kind folder give the palette of its colours (data.palette)"
         )
     try:
         return color_to_index(_as_rgb(pixels), coding.palette)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from factseg_paddle.data.image_headers import ImageHeader, read_header
+
+MAT_SUFFIX = ".mat"
+"""Of masks whose size no header tells; see `factseg_paddle.data.sbd`."""
 
 CHECK_COMMAND = "python scripts/prepare_isaid.py --check"
 
@@ -21,7 +25,7 @@ class PairFiles:
 
     Attributes:
         name: of the image, without suffix.
-        image: its file, which exists.
+        image: its file; one that a list names may be missing.
         mask: its file, which may be missing; None where the data have no masks.
     """
 
@@ -54,7 +58,7 @@ def read_headers(pairs: Iterable[PairFiles]) -> Headers:
     """Read the headers of all files; what can be seen there is found before any work begins.
 
     A mask that is missing is a problem, as are sizes that differ, 16 bits a channel, a mask in a
-    lossy format and a file that is no image.
+    lossy format and a file that is no image. SBD's masks say their size where they are decoded.
     """
     images: list[ImageHeader | None] = []
     problems: list[str] = []
@@ -64,10 +68,36 @@ def read_headers(pairs: Iterable[PairFiles]) -> Headers:
         mask = _header("mask", pair.mask, problems) if pair.mask is not None else None
         if image and mask and (image.height, image.width) != (mask.height, mask.width):
             problems.append(
-                f"image {pair.image} is {image.height} x {image.width} pixels (rows x columns) but "
-                f"mask {pair.mask} is {mask.height} x {mask.width}; check that they are a pair"
+                sizes_differ(pair, (image.height, image.width), (mask.height, mask.width))
             )
     return Headers(tuple(images), tuple(problems))
+
+
+def sizes_differ(pair: PairFiles, image: Sequence[int], mask: Sequence[int]) -> str:
+    """The sentence about an image and a mask of other heights and widths."""
+    return (
+        f"image {pair.image} is {image[0]} x {image[1]} pixels (rows x columns) but "
+        f"mask {pair.mask} is {mask[0]} x {mask[1]}; check that they are a pair"
+    )
+
+
+def read_names(path: Path) -> list[str]:
+    """The names of a list that exists, one a line, sorted; empty lines count for nothing.
+
+    Raises:
+        DataError: it is no text, empty, or names one twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"the list {path} is no UTF-8 text; give one name a line") from error
+    names = [line.strip() for line in lines if line.strip()]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(f"the list {path} names {named(twice)} more than once; keep one")
+    if not names:
+        raise DataError(f"the list {path} is empty; give one name a line, without suffix")
+    return sorted(names)
 
 
 def files_with_suffix(folder: Path, suffix: str) -> list[Path]:
@@ -89,6 +119,8 @@ def named(names: Sequence[str]) -> str:
 
 
 def _header(kind: str, path: Path, problems: list[str]) -> ImageHeader | None:
+    if kind == "mask" and path.suffix == MAT_SUFFIX and path.is_file():
+        return None
     try:
         header = read_header(path)
     except FileNotFoundError:

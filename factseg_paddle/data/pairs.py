@@ -19,10 +19,17 @@ from factseg_paddle.data.array_cache import ArrayCache
 from factseg_paddle.data.folder import find_folder
 from factseg_paddle.data.image_files import ISAID_CODING, MaskCoding, read_image, read_mask
 from factseg_paddle.data.isaid import find_isaid
-from factseg_paddle.data.pair_files import DataError, PairFiles, read_headers
-from factseg_paddle.data.palettes import ISAID_CLASSES, distinct_palette
+from factseg_paddle.data.pair_files import (
+    MAT_SUFFIX,
+    DataError,
+    PairFiles,
+    read_headers,
+    sizes_differ,
+)
+from factseg_paddle.data.palettes import ISAID_CLASSES, VOC_CLASSES, distinct_palette
 from factseg_paddle.data.patches import Window
 from factseg_paddle.data.sample import paint_sample
+from factseg_paddle.data.voc import find_voc
 
 if TYPE_CHECKING:
     from factseg_paddle.data.store import StoredPair
@@ -168,6 +175,9 @@ class FilePairs(ImagePairs):
         except (ValueError, OSError) as error:  # the decoder's sentences name the file
             raise DataError(str(error)) from error
         if pixels.shape[:2] != self._sizes[index]:
+            if path.suffix == MAT_SUFFIX:
+                sizes = self._sizes[index], pixels.shape
+                raise DataError(sizes_differ(self._files[index], *sizes))
             raise DataError(f"{path} has changed its size since it was opened; start again")
         return pixels
 
@@ -255,7 +265,9 @@ def find_pairs(data: Data, split: str) -> list[PairFiles]:
         DataError: there are none.
     """
     root = Path(data.dataset_root)
-    return find_isaid(root, split) if data.kind == "isaid" else find_folder(data, split, root)
+    if data.kind == "isaid":
+        return find_isaid(root, split)
+    return (find_voc if data.kind == "voc" else find_folder)(data, split, root)
 
 
 def coding_of(data: Data) -> MaskCoding:
@@ -270,6 +282,8 @@ def class_names_of(data: Data) -> tuple[str, ...]:
     """The names of the classes, `class_0` and so on where there are none."""
     if data.kind == "isaid":
         return ISAID_CLASSES
+    if data.kind == "voc":
+        return VOC_CLASSES
     if data.class_names is not None:
         return tuple(data.class_names)
     return tuple(f"class_{index}" for index in range(data.num_classes))

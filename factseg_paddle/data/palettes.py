@@ -53,6 +53,31 @@ ISAID_PALETTE: np.ndarray = np.array(
 )
 ISAID_PALETTE.flags.writeable = False
 
+# Their colours are `distinct_palette(21)`.
+VOC_CLASSES: tuple[str, ...] = (
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+
 IGNORE_INDEX = 255
 
 _SHOWN = 8  # colours or values named in one message

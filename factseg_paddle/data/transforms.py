@@ -6,10 +6,36 @@ caller. The order in training is the original's: flips, `rot90`, `pad_to` 896 wi
 `normalize`, then `pad_to_divisible` with 0, so that padding has the mean colour.
 """
 
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 
 ISAID_MEAN: tuple[float, float, float] = (123.675, 116.28, 103.53)
 ISAID_STD: tuple[float, float, float] = (58.395, 57.12, 57.375)
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """What turns an RGB image into a network's input; training and evaluation share one.
+
+    Attributes:
+        mean: of each channel, on the scale 0 to 255, in the order of `channel_order`.
+        std: of each channel, likewise.
+        channel_order: of the result; "bgr" for a network whose recipe reads images with OpenCV.
+    """
+
+    mean: tuple[float, float, float] = ISAID_MEAN
+    std: tuple[float, float, float] = ISAID_STD
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Normalise an RGB image; arguments, results and errors as `normalize`."""
+        ordered = image[..., ::-1] if self.channel_order == "bgr" else image
+        return normalize(ordered, self.mean, self.std)
+
+
+ISAID_NORMALIZATION = Normalization()
 
 
 def horizontal_flip(image: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -139,7 +165,7 @@ def normalize(
     """Subtract the mean and divide by the standard deviation, channel by channel.
 
     Args:
-        image: RGB on the scale 0 to 255, [H, W, 3] uint8 or float32.
+        image: on the scale 0 to 255, [H, W, 3] uint8 or float32.
         mean: of each channel, on the scale 0 to 255.
         std: of each channel, on the scale 0 to 255, positive.
 

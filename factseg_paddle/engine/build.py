@@ -6,6 +6,7 @@ import paddle
 from paddle import nn
 
 from factseg_paddle.config_schema import Loss, Model, Optimizer
+from factseg_paddle.engine.schedule import Schedule
 from factseg_paddle.losses import AuxiliaryLoss, CrossEntropyLoss, JointLoss
 from factseg_paddle.models import FactSeg, create_model
 
@@ -68,19 +69,37 @@ def build_loss(settings: Loss, ignore_index: int, network: nn.Layer) -> nn.Layer
     return AuxiliaryLoss(loss, weight)
 
 
-def build_optimizer(model: nn.Layer, settings: Optimizer, iters: int) -> paddle.optimizer.Momentum:
-    """SGD with momentum over all parameters that learn, its rate on the poly schedule.
+def build_optimizer(
+    model: nn.Layer, settings: Optimizer, schedule: Schedule
+) -> paddle.optimizer.Momentum | paddle.optimizer.Adam:
+    """The optimizer over all parameters that learn.
 
-    Weight decay is on all of them, as in the original. Gradients are clipped by `TrainStep`, which
-    logs their norm; Paddle's own clipping would overwrite them and tell nobody.
+    Weight decay is on all of them, as in the original; Adam adds it to the gradients, as torch's
+    does. Gradients are clipped by `TrainStep`, which logs their norm; Paddle's own clipping would
+    overwrite them and tell nobody.
+
+    Raises:
+        ValueError: heads shall learn faster than a backbone that the network lacks.
     """
-    rate = paddle.optimizer.lr.PolynomialDecay(
-        settings.learning_rate, decay_steps=iters, end_lr=0.0, power=settings.power
-    )
-    return paddle.optimizer.Momentum(
-        rate,
-        momentum=settings.momentum,
-        # BatchNorm's running statistics count among Paddle's parameters.
-        parameters=[p for p in model.parameters() if not p.stop_gradient],
-        weight_decay=settings.weight_decay,
-    )
+    common = {"parameters": _parameters(model, settings), "weight_decay": settings.weight_decay}
+    if settings.kind == "adam":
+        return paddle.optimizer.Adam(schedule, **common)
+    return paddle.optimizer.Momentum(schedule, momentum=settings.momentum, **common)
+
+
+def _parameters(model: nn.Layer, settings: Optimizer) -> list:
+    """All that learn, in two groups where the heads have a rate of their own."""
+    # BatchNorm's running statistics count among Paddle's parameters.
+    learning = [p for p in model.parameters() if not p.stop_gradient]
+    factor = settings.head_lr_factor
+    if factor == 1:
+        return learning
+    if not hasattr(model, "backbone_layers"):
+        raise ValueError(
+            f"optimizer.head_lr_factor {factor} is for networks with a pretrained backbone, and "
+            f"{type(model).__name__} has none; leave it out"
+        )
+    inside = {p.name for layer in model.backbone_layers().values() for p in layer.parameters()}
+    backbone = [p for p in learning if p.name in inside]
+    heads = {"params": [p for p in learning if p.name not in inside], "learning_rate": factor}
+    return [{"params": backbone}, heads] if backbone else [heads]

@@ -26,6 +26,8 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from factseg_paddle.config import as_plain
+from factseg_paddle.config_schema import Config
 from factseg_paddle.engine.weights import MODEL_FILE, load_weights, model_arrays
 from factseg_paddle.io import CheckpointError, load_plain, save_pdparams, sha256_of_file
 from factseg_paddle.optimizer_form import OptimizerStateError
@@ -254,12 +256,14 @@ def remove_leftovers(save_dir: Path) -> None:
 def check_same_run(state: TrainState, config: Mapping[str, Any], samples: int) -> None:
     """Refuse to go on with a run that was another one.
 
-    What does not change a step may differ: where the data lie, intervals, workers, the device.
+    What does not change a step may differ: where the data lie, intervals, workers, the device. A
+    key that an older program did not know had its default.
 
     Raises:
         CheckpointError: the keys that differ, with both values.
     """
-    then, now = _deciding(state.config), _deciding(config)
+    defaults = _deciding(as_plain(Config()))
+    then, now = defaults | _deciding(state.config), defaults | _deciding(config)
     differing = [
         f"{key} was {then.get(key, 'absent')!r}, is {now.get(key, 'absent')!r}"
         for key in sorted(then.keys() | now.keys())
@@ -277,6 +281,9 @@ def check_same_run(state: TrainState, config: Mapping[str, Any], samples: int) -
 _FREE = (
     "device",
     "data.dataset_root",
+    "data.voc.voc_dir",
+    "data.voc.sbd_dir",
+    "data.voc.val",
     "data.cache_mb",
     "model.pretrained",
     "model.weights",

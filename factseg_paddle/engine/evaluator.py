@@ -11,11 +11,9 @@ import numpy as np
 
 from factseg_paddle.config_schema import Evaluation
 from factseg_paddle.data.patches import Window
-from factseg_paddle.data.transforms import ISAID_MEAN, ISAID_STD
+from factseg_paddle.data.transforms import ISAID_NORMALIZATION, Normalization
 from factseg_paddle.inference.sliding_window import Predict, SlidingWindow
 from factseg_paddle.metrics import ConfusionMatrix, Metrics, compute_metrics
-
-Channels = tuple[float, float, float]
 
 
 class Pairs(Protocol):
@@ -107,8 +105,7 @@ def evaluate(
     settings: Evaluation,
     *,
     indices: Sequence[int] | None = None,
-    mean: Channels = ISAID_MEAN,
-    std: Channels = ISAID_STD,
+    normalization: Normalization = ISAID_NORMALIZATION,
     store: Store | None = None,
     track: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> Evaluated:
@@ -119,8 +116,7 @@ def evaluate(
         predict: from normalised windows to probabilities, such as `network_predictor(model)`.
         settings: the sliding window.
         indices: the images to evaluate; None for all. Shards merge exactly: add their matrices.
-        mean: of the channels, on the scale 0 to 255.
-        std: of the channels, on the scale 0 to 255.
+        normalization: from RGB windows to the network's input.
         store: knows images that are done and keeps each one as it is finished.
         track: wraps the iteration over the indices, for a progress bar.
 
@@ -131,7 +127,7 @@ def evaluate(
     if not pairs.has_masks:
         raise ValueError("evaluation needs masks, and these images have none; use predict.py")
     engine = SlidingWindow.of_settings(
-        predict, settings, mean=mean, std=std, num_classes=pairs.num_classes
+        predict, settings, normalization=normalization, num_classes=pairs.num_classes
     )
     confusion = ConfusionMatrix(pairs.num_classes, pairs.ignore_index)
     results = []

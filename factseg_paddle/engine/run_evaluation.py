@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ import numpy as np
 
 from factseg_paddle.config_schema import Evaluation
 from factseg_paddle.data.pairs import ImagePairs, open_pairs
+from factseg_paddle.data.transforms import Normalization
 from factseg_paddle.engine.evaluation_report import write_report, write_worst
 from factseg_paddle.engine.evaluation_store import EvaluationStore
-from factseg_paddle.engine.evaluator import Channels, Evaluated, evaluate
+from factseg_paddle.engine.evaluator import Evaluated, evaluate
 from factseg_paddle.engine.restore import restore
 from factseg_paddle.inference.predictor import network_predictor
 from factseg_paddle.inference.sliding_window import Predict, SlidingWindow
@@ -27,8 +28,7 @@ class EvaluationRun:
         pairs: images and masks.
         predict: the network.
         settings: the sliding window.
-        mean: of the channels.
-        std: of the channels.
+        normalization: from images to the network's input.
         output: folder of the results.
         store: the results so far.
         about: what the results depend on.
@@ -37,8 +37,7 @@ class EvaluationRun:
     pairs: ImagePairs
     predict: Predict
     settings: Evaluation
-    mean: Channels
-    std: Channels
+    normalization: Normalization
     output: Path
     store: EvaluationStore
     about: Mapping[str, Any]
@@ -64,13 +63,11 @@ class EvaluationRun:
         say(str(restored))
         data, settings = restored.config.data, restored.config.eval
         pairs = open_pairs(data, "val")
-        mean, std = data.mean_and_std
         about = {
             "weights": {"file": str(restored.file.resolve()), "sha256": restored.sha256},
             "dataset_root": data.dataset_root,
             "settings": settings.model_dump(),
-            "mean": mean,
-            "std": std,
+            **asdict(data.normalization),
         }
         # where the weights lie and how many windows go at once change no result
         deciding = about | {
@@ -80,7 +77,7 @@ class EvaluationRun:
         }
         store = EvaluationStore(output, pairs, deciding, say=say)
         predict = network_predictor(restored.network)
-        return cls(pairs, predict, settings, mean, std, output, store, about)
+        return cls(pairs, predict, settings, data.normalization, output, store, about)
 
     @property
     def inputs_left(self) -> int:
@@ -109,7 +106,11 @@ class EvaluationRun:
             return probabilities
 
         evaluated = evaluate(
-            self.pairs, predict, self.settings, mean=self.mean, std=self.std, store=self.store
+            self.pairs,
+            predict,
+            self.settings,
+            normalization=self.normalization,
+            store=self.store,
         )
         write_worst(self.output, evaluated, self.pairs, self.store, worst)
         write_report(self.output, evaluated, self.about)

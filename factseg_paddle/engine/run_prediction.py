@@ -68,12 +68,10 @@ class PredictionRun:
             raise FileNotFoundError(f"--masks {masks} is no folder; give the folder of the masks")
         restored = restore(weights, config=config, opts=opts, changes=changes)
         data = restored.config.data
-        mean, std = data.mean_and_std
         engine = SlidingWindow.of_settings(
             network_predictor(restored.network),
             restored.config.eval,
-            mean=mean,
-            std=std,
+            normalization=data.normalization,
             num_classes=data.num_classes,
         )
         return cls(files, engine, classes_of(data), masks_of(data, masks), restored)

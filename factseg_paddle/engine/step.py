@@ -66,7 +66,8 @@ class TrainStep:
     Args:
         model: in training mode; may be wrapped for data parallel training.
         criterion: function (*output, labels) that gives the scalar loss.
-        optimizer: with a scheduler as its rate, without clipping.
+        optimizer: without clipping.
+        schedule: the optimizer's rate.
         scaler: Paddle's GradScaler or anything with its methods.
         level: "O1", "O2" or None for float32.
         clip_norm: largest L2 norm of all gradients together; None for any.
@@ -77,13 +78,14 @@ class TrainStep:
         model: nn.Layer,
         criterion: nn.Layer,
         optimizer: paddle.optimizer.Optimizer,
+        schedule: paddle.optimizer.lr.LRScheduler,
         *,
         scaler: Any,
         level: str | None,
         clip_norm: float | None,
     ) -> None:
         self._model, self._criterion = model, criterion
-        self._optimizer, self._scaler = optimizer, scaler
+        self._optimizer, self._schedule, self._scaler = optimizer, schedule, scaler
         self._level = level
         self._clip_norm = math.inf if clip_norm is None else clip_norm
         self._parameters = [p for p in model.parameters() if not p.stop_gradient]
@@ -117,7 +119,7 @@ class TrainStep:
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.clear_grad()
-        self._optimizer._learning_rate.step()
+        self._schedule.step()
         return StepResult(value, float(rate), norm, scale, skipped)
 
     def _loss_scale(self) -> float:

@@ -27,6 +27,7 @@ from factseg_paddle.engine.loading import Batches, explain_system_error
 from factseg_paddle.engine.log_format import TrainLine
 from factseg_paddle.engine.parallel import Processes
 from factseg_paddle.engine.reporting import Reporter
+from factseg_paddle.engine.schedule import Schedule
 from factseg_paddle.engine.signals import StopSignals
 from factseg_paddle.engine.step import (
     StepResult,
@@ -82,7 +83,8 @@ class Trainer:
         if resume is None:
             self._notes += _load_start(self._network, config)
         self._level, note = usable_level(config.train.amp.level)
-        self._optimizer = build_optimizer(self._network, config.optimizer, config.train.iters)
+        schedule = Schedule(config.optimizer, config.train.iters)
+        self._optimizer = build_optimizer(self._network, config.optimizer, schedule)
         if self._level == "O2":
             self._network, self._optimizer = paddle.amp.decorate(
                 self._network, self._optimizer, level="O2", master_weight=True, master_grad=True
@@ -95,6 +97,7 @@ class Trainer:
             processes.wrap(self._network),
             build_loss(config.loss, config.data.ignore_index, self._network),
             self._optimizer,
+            schedule,
             scaler=self._scaler,
             level=self._level,
             clip_norm=config.optimizer.clip_norm,

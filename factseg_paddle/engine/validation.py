@@ -42,7 +42,7 @@ class Validation:
     ) -> None:
         self._settings, self._processes = config.eval, processes
         self._pairs: ImagePairs = open_pairs(config.data, "val")
-        self._mean, self._std = config.data.mean_and_std
+        self._normalization = config.data.normalization
         self._count = min(config.train.eval_images or len(self._pairs), len(self._pairs))
         self._network, self._level = network, level
 
@@ -76,7 +76,7 @@ class Validation:
         window = Window((height - side) // 2, (width - side) // 2, side, side)
         image, truth = self._pairs.read_image(0, window), self._pairs.read_labels(0, window)
         engine = SlidingWindow.of_settings(
-            network_predictor(self._network), self._settings, mean=self._mean, std=self._std
+            network_predictor(self._network), self._settings, normalization=self._normalization
         )
 
         def read(w: Window) -> np.ndarray:
@@ -105,7 +105,6 @@ class Validation:
                 network_predictor(self._network),
                 self._settings,
                 indices=indices,
-                mean=self._mean,
-                std=self._std,
+                normalization=self._normalization,
                 track=until_stopped,
             )

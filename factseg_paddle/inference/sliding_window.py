@@ -22,9 +22,8 @@ import numpy as np
 from factseg_paddle.config_schema import Evaluation
 from factseg_paddle.data.patches import Window, sliding_windows
 from factseg_paddle.data.transforms import (
-    ISAID_MEAN,
-    ISAID_STD,
-    normalize,
+    ISAID_NORMALIZATION,
+    Normalization,
     pad_to_divisible,
     to_chw,
 )
@@ -58,8 +57,7 @@ class SlidingWindow:
         batch_size: inputs that are predicted at once.
         flip: predict each window mirrored left-right and top-bottom too, and average the three.
         scales: factors of the image's size; the probabilities of all are averaged.
-        mean: of the channels, on the scale 0 to 255.
-        std: of the channels, on the scale 0 to 255.
+        normalization: from RGB windows to the network's input; the original's where none is given.
         num_classes: channels that the predictor shall give; None takes what it gives.
 
     Raises:
@@ -72,8 +70,7 @@ class SlidingWindow:
     batch_size: int = 1
     flip: bool = False
     scales: tuple[float, ...] = (1.0,)
-    mean: tuple[float, float, float] = ISAID_MEAN
-    std: tuple[float, float, float] = ISAID_STD
+    normalization: Normalization = ISAID_NORMALIZATION
     num_classes: int | None = None
 
     def __post_init__(self) -> None:
@@ -89,8 +86,7 @@ class SlidingWindow:
         predict: Predict,
         settings: Evaluation,
         *,
-        mean: tuple[float, float, float] = ISAID_MEAN,
-        std: tuple[float, float, float] = ISAID_STD,
+        normalization: Normalization = ISAID_NORMALIZATION,
         num_classes: int | None = None,
     ) -> SlidingWindow:
         """As a configuration's section `eval` says."""
@@ -101,8 +97,7 @@ class SlidingWindow:
             settings.batch_size,
             settings.flip,
             tuple(settings.scales),
-            mean,
-            std,
+            normalization,
             num_classes,
         )
 
@@ -202,9 +197,7 @@ class SlidingWindow:
     ) -> np.ndarray:
         images = np.stack(
             [
-                to_chw(
-                    pad_to_divisible(normalize(_mirrored(pixels, mirror, 0), self.mean, self.std))
-                )
+                to_chw(pad_to_divisible(self.normalization(_mirrored(pixels, mirror, 0))))
                 for _, mirror, pixels in batch
             ]
         )

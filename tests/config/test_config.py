@@ -52,8 +52,9 @@ def test_published_recipe_is_what_the_facts_say():
     assert model.pretrained == str(REPO / "weights/resnet50-19c8e357.pdparams")
     assert (config.loss.sampling, config.loss.ratio) == ("som", 0.1)
     assert config.optimizer.model_dump() == {
-        "learning_rate": 0.007, "power": 0.9, "momentum": 0.9,
-        "weight_decay": 1e-4, "clip_norm": 35.0,
+        "kind": "momentum", "learning_rate": 0.007, "schedule": "poly", "power": 0.9,
+        "end_learning_rate": 0.0, "milestones": [], "gamma": 0.1, "warmup_iters": 0,
+        "head_lr_factor": 1.0, "momentum": 0.9, "weight_decay": 1e-4, "clip_norm": 35.0,
     }  # fmt: skip
     train = config.train
     assert (train.iters, train.batch_size, config.seed) == (60_000, 8, 2333)
@@ -333,8 +334,9 @@ def test_path_keys_are_those_that_the_schema_marks():
 
 def test_normalization_is_that_of_the_transforms(write):
     path = write("data: {transforms: [{name: rot90}, {name: normalize, mean: [1, 2, 3]}]}")
-    assert load_config(path).data.normalization.mean == [1.0, 2.0, 3.0]
-    assert Config().data.normalization.std == [58.395, 57.12, 57.375]
+    assert load_config(path).data.normalization.mean == (1.0, 2.0, 3.0)
+    assert Config().data.normalization.std == (58.395, 57.12, 57.375)
+    assert Config().data.normalization.channel_order == "rgb"
 
 
 def test_yaml_values_are_those_of_version_1_2(write):

@@ -1,5 +1,6 @@
 import colorsys
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -133,6 +134,44 @@ def test_crop_is_a_window_of_the_padded_image(shape):
         assert corners == {(0, 0)}
     else:
         assert len(corners) > 5
+
+
+ARTICLE = (
+    {"name": "random_scale", "minimum": 0.5, "maximum": 2.0},
+    {
+        "name": "normalize",
+        "mean": [103.53, 116.28, 123.675],
+        "std": [57.375, 57.12, 58.395],
+        "channel_order": "bgr",
+    },
+    {"name": "random_crop", "size": 64},
+    {"name": "horizontal_flip"},
+)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_recipe_of_the_fcn_article_is_its_steps_in_its_order(seed):
+    """cv2's BGR; padding after normalising, so it has the mean colour; then crop, then flip."""
+    image, labels = pair(40, 52)
+    ours = apply(image, labels, ARTICLE, seed)
+    rng = np.random.default_rng(seed)
+    factor = rng.uniform(0.5, 2.0)
+    size = int(40 * factor), int(52 * factor)
+    given = cv2.resize(image[..., ::-1], size[::-1], interpolation=cv2.INTER_CUBIC)
+    mean, std = np.array([103.53, 116.28, 123.675]), np.array([57.375, 57.12, 58.395])
+    padded = np.zeros((max(size[0], 64), max(size[1], 64), 3))
+    padded[: size[0], : size[1]] = (given - mean) / std
+    marks = np.full(padded.shape[:2], 255)
+    # the reference's INTER_NEAREST would shift labels against the image by half a pixel
+    marks[: size[0], : size[1]] = cv2.resize(
+        labels, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT
+    )
+    top, left = (int(rng.integers(side - 63)) for side in padded.shape[:2])
+    expected = padded[top : top + 64, left : left + 64], marks[top : top + 64, left : left + 64]
+    if rng.random() < 0.5:
+        expected = expected[0][:, ::-1], expected[1][:, ::-1]
+    np.testing.assert_allclose(ours[0], expected[0], rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(ours[1], expected[1])
 
 
 def jitter(image, seed=0, **reach):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from factseg_paddle.data.palettes import ISAID_PALETTE
+from factseg_paddle.data.transforms import Normalization
 
 
 class FakePairs:
@@ -50,7 +51,7 @@ def _part(array, window):
     return array[rows, window.left : window.left + window.width]
 
 
-RAW = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+RAW = {"normalization": Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))}
 
 
 def knowing(images):

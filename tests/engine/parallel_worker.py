@@ -11,6 +11,7 @@ import paddle
 from factseg_paddle.config_schema import Amp, Optimizer
 from factseg_paddle.engine.build import build_optimizer
 from factseg_paddle.engine.parallel import Processes
+from factseg_paddle.engine.schedule import Schedule
 from factseg_paddle.engine.step import TrainStep, build_scaler
 from factseg_paddle.losses import JointLoss
 from factseg_paddle.metrics import confusion_matrix
@@ -56,11 +57,14 @@ def run(folder: Path, sampling: str, *, frozen: bool) -> None:
     """Three steps; leaves gradients of the first one, parameters, buffers and merged counts."""
     processes = Processes.join()
     net = network(frozen=frozen)
-    optimizer = GradientsKept(build_optimizer(net, Optimizer(learning_rate=0.1), 10))
+    settings = Optimizer(learning_rate=0.1)
+    schedule = Schedule(settings, 10)
+    optimizer = GradientsKept(build_optimizer(net, settings, schedule))
     step = TrainStep(
         processes.wrap(net),
         JointLoss(sampling=sampling, ratio=0.3),
         optimizer,
+        schedule,
         scaler=build_scaler(Amp(), None),
         level=None,
         clip_norm=None,

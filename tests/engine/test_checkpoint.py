@@ -14,25 +14,30 @@ import numpy as np
 import paddle
 import pytest
 
-from factseg_paddle.config_schema import Optimizer
+from factseg_paddle.config import as_plain
+from factseg_paddle.config_schema import Config, Optimizer
 from factseg_paddle.engine import checkpoint as checkpoints
 from factseg_paddle.engine.build import build_optimizer
 from factseg_paddle.engine.checkpoint import Best, TrainState
+from factseg_paddle.engine.schedule import Schedule
 from factseg_paddle.io import CheckpointError, load_plain
 from factseg_paddle.losses import JointLoss
 from tests.engine.tiny import batch, seeded
 from tests.paths import REPO
 
 
-def trained(steps: int = 2, seed: int = 0, **options):
+def trained(steps: int = 2, seed: int = 0, settings: Optimizer | None = None, **options):
     """A network and its optimizer after some steps."""
     net = seeded(seed, **options)
-    optimizer = build_optimizer(net, Optimizer(learning_rate=0.1), 10)
+    net.backbone_layers = lambda: {"conv1": net.body[0]}
+    settings = settings or Optimizer(learning_rate=0.1)
+    schedule = Schedule(settings, 10)
+    optimizer = build_optimizer(net, settings, schedule)
     for step in range(steps):
         JointLoss(sampling="mean")(*net(batch(step)[0]), batch(step)[1]).backward()
         optimizer.step()
         optimizer.clear_grad()
-        optimizer._learning_rate.step()
+        schedule.step()
     return net, optimizer
 
 
@@ -48,9 +53,19 @@ def go_on(net, optimizer):
     return {name: tensor.numpy() for name, tensor in net.state_dict().items()}
 
 
-def test_comes_back_to_the_bit_into_a_poisoned_network(tmp_path):
-    net, optimizer = trained()
+SETTINGS = {
+    "momentum": Optimizer(learning_rate=0.1),
+    "adam and cosine": Optimizer(kind="adam", schedule="cosine", warmup_iters=3),
+    "steps": Optimizer(schedule="step", milestones=[1, 3, 6]),
+    "fast heads": Optimizer(kind="adam", head_lr_factor=10.0),
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_comes_back_to_the_bit_into_a_poisoned_network(tmp_path, settings):
+    net, optimizer = trained(settings=settings)
     written = state(
+        3,  # one of them skipped
         scaler={"scale": [512.0], "incr_count": 3},
         losses=[0.1, 1 / 3],
         skipped=1,
@@ -58,7 +73,8 @@ def test_comes_back_to_the_bit_into_a_poisoned_network(tmp_path):
     )
     folder = checkpoints.save_checkpoint(tmp_path, net, optimizer, written)
     # Other weights, other momentum, another place in the schedule: a load that does nothing shows.
-    other, poisoned = trained(steps=5, seed=8)
+    other, poisoned = trained(steps=5, seed=8, settings=settings)
+    assert poisoned.get_lr() != optimizer.get_lr()
     assert checkpoints.load_checkpoint(folder, other, poisoned) == written
     assert poisoned.get_lr() == optimizer.get_lr()
     expected = go_on(net, optimizer)
@@ -183,6 +199,17 @@ def test_what_changes_no_step_may_differ():
     checkpoints.check_same_run(written, CONFIG | moved, 7)
     with pytest.raises(CheckpointError, match="the data had 7 patches, have 8"):
         checkpoints.check_same_run(written, CONFIG, 8)
+
+
+def test_run_of_an_older_program_goes_on():
+    """It knew fewer keys; what it did was their defaults."""
+    now = as_plain(Config())
+    older = {**now, "optimizer": {"learning_rate": 0.007, "power": 0.9}}
+    older["data"] = {key: value for key, value in now["data"].items() if key != "voc"}
+    checkpoints.check_same_run(TrainState(2, 7, older), now, 7)
+    now["optimizer"] = now["optimizer"] | {"schedule": "cosine"}
+    with pytest.raises(CheckpointError, match=r"optimizer\.schedule was 'poly', is 'cosine'"):
+        checkpoints.check_same_run(TrainState(2, 7, older), now, 7)
 
 
 def test_pruning_keeps_the_newest_and_the_best(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 from factseg_paddle.config_schema import Evaluation
+from factseg_paddle.data.transforms import Normalization
 from factseg_paddle.engine.evaluator import evaluate
 from factseg_paddle.metrics import ConfusionMatrix
 from tests.engine.fake_pairs import RAW, FakePairs, confusing, knowing
@@ -72,9 +73,25 @@ def test_images_are_normalised_as_told():
         return knowing(images * 2 + 10)
 
     pairs = FakePairs(sizes=((64, 64),))
-    found = evaluate(pairs, predict, SETTINGS, mean=(10, 10, 10), std=(2, 2, 2))
+    found = evaluate(pairs, predict, SETTINGS, normalization=Normalization((10.0,) * 3, (2.0,) * 3))
     assert found.metrics.mean_iou == 1
     np.testing.assert_allclose(seen[0][0], (pairs.images[0].transpose(2, 0, 1) - 10.0) / 2)
+
+
+def test_network_of_bgr_images_gets_them_so():
+    """A recipe with OpenCV's order was evaluated with RGB images in the reference."""
+    seen = []
+
+    def predict(images):
+        seen.append(images.copy())
+        return knowing(images[:, ::-1])
+
+    pairs = FakePairs(sizes=((64, 64),))
+    bgr = Normalization((1.0, 2.0, 3.0), (1.0, 1.0, 1.0), "bgr")
+    evaluate(pairs, predict, SETTINGS, normalization=bgr)
+    blue, green, red = seen[0][0]
+    for found, channel, mean in ((blue, 2, 1), (green, 1, 2), (red, 0, 3)):
+        np.testing.assert_array_equal(found, pairs.images[0][..., channel] - float(mean))
 
 
 def test_iteration_is_wrapped_for_a_progress_bar():

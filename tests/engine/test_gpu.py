@@ -10,6 +10,7 @@ from factseg_paddle.config_schema import Amp, Optimizer
 from factseg_paddle.engine import checkpoint as checkpoints
 from factseg_paddle.engine.build import build_optimizer
 from factseg_paddle.engine.checkpoint import TrainState
+from factseg_paddle.engine.schedule import Schedule
 from factseg_paddle.engine.step import TrainStep, build_scaler, usable_level
 from factseg_paddle.losses import JointLoss
 from tests.engine.test_step import Overflowing
@@ -35,7 +36,9 @@ class Run:
     def __init__(self, level, seed=0, *, init_loss_scaling=1024.0, growth_interval=2):
         net = seeded(seed)
         net.train()
-        optimizer = build_optimizer(net, Optimizer(learning_rate=0.1), 20)
+        rates = Optimizer(learning_rate=0.1)
+        self.schedule = Schedule(rates, 20)
+        optimizer = build_optimizer(net, rates, self.schedule)
         if level == "O2":
             net, optimizer = paddle.amp.decorate(
                 net, optimizer, level="O2", master_weight=True, master_grad=True
@@ -52,6 +55,7 @@ class Run:
             self.net,
             criterion or JointLoss(sampling="mean"),
             self.optimizer,
+            self.schedule,
             scaler=self.scaler,
             level=self.level,
             clip_norm=35.0,

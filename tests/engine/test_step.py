@@ -14,6 +14,7 @@ import pytest
 
 from factseg_paddle.config_schema import Amp, Optimizer
 from factseg_paddle.engine.build import build_optimizer
+from factseg_paddle.engine.schedule import Schedule
 from factseg_paddle.engine.step import TrainingError, TrainStep, build_scaler, usable_level
 from factseg_paddle.losses import JointLoss
 from tests.engine.tiny import batch, seeded
@@ -56,10 +57,13 @@ class StandInScaler:
 
 
 def made(net, clip_norm=35.0, criterion=None, scaler=None, level=None, **settings):
-    optimizer = build_optimizer(net, Optimizer(**settings), ITERS)
+    schedule = Schedule(Optimizer(**settings), ITERS)
+    optimizer = build_optimizer(net, Optimizer(**settings), schedule)
     scaler = scaler or build_scaler(Amp(), None)
     criterion = criterion or JointLoss(sampling="mean")
-    return TrainStep(net, criterion, optimizer, scaler=scaler, level=level, clip_norm=clip_norm)
+    return TrainStep(
+        net, criterion, optimizer, schedule, scaler=scaler, level=level, clip_norm=clip_norm
+    )
 
 
 def values(net):
@@ -193,5 +197,5 @@ def test_cpu_says_that_it_trains_in_float32():
 
 def test_running_statistics_are_no_parameters_of_the_optimizer():
     net = seeded()
-    optimizer = build_optimizer(net, Optimizer(), ITERS)
+    optimizer = build_optimizer(net, Optimizer(), Schedule(Optimizer(), ITERS))
     assert len(optimizer._parameter_list) == len(net.state_dict()) - 2

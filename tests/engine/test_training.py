@@ -209,6 +209,26 @@ def test_told_to_stop(data, tmp_path, uninterrupted, monkeypatch, number, status
     assert result_of(save_dir) == result_of(uninterrupted)
 
 
+def test_adam_with_cosine_and_fast_heads_ends_with_the_same_bits(data, tmp_path, monkeypatch):
+    optimizer = {"kind": "adam", "learning_rate": 1e-3, "schedule": "cosine", "warmup_iters": 2}
+    optimizer |= {"head_lr_factor": 10.0, "end_learning_rate": 1e-5}
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    one, other = (
+        make_config(values(data, folder) | {"optimizer": optimizer}, "test")
+        for folder in (whole, stopped)
+    )
+    assert train(one) == 0
+    with monkeypatch.context() as patched:
+        AtIteration(patched, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        assert train(other) == 143
+    assert train(other, "auto") == 0
+    assert "going on after iteration 3 from" in (stopped / "train.log").read_text()
+    assert result_of(stopped) == result_of(whole)
+    rates = [line.lr for line in parse_log(whole / "train.log").train]
+    expected = [2 / 3 * 1e-3, *(1e-5 + 0.99e-3 * (1 + np.cos(np.pi * p)) / 2 for p in (0.25, 0.75))]
+    assert rates == pytest.approx(expected, abs=1e-6)  # as the log writes them
+
+
 def test_resume_from_an_older_checkpoint_sets_the_newer_ones_aside(data, tmp_path, uninterrupted):
     """They would count as the newest, and what is saved from here on would be pruned."""
     save_dir = tmp_path / "run"

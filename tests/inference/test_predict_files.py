@@ -8,11 +8,13 @@ from PIL import Image
 
 from factseg_paddle.data.image_files import read_image, read_mask, write_png
 from factseg_paddle.data.palettes import ISAID_CLASSES, ISAID_PALETTE
+from factseg_paddle.data.transforms import Normalization
 from factseg_paddle.inference import predict_files as module
 from factseg_paddle.inference.predict_files import Masks, find_images, output_names, predict_files
 from factseg_paddle.inference.sliding_window import SlidingWindow
 from factseg_paddle.inference.visualize import ERROR_COLORS, Classes
 
+RAW = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 CLASSES = Classes(ISAID_CLASSES, ISAID_PALETTE)
 
 
@@ -25,7 +27,7 @@ def red_is_class_5(images):
     return scores
 
 
-ENGINE = SlidingWindow(red_is_class_5, 64, 48, mean=(0, 0, 0), std=(1, 1, 1))
+ENGINE = SlidingWindow(red_is_class_5, 64, 48, normalization=RAW)
 
 
 def scene(seed=0, height=90, width=110):
@@ -126,7 +128,7 @@ def test_a_damage_that_shows_late_leaves_nothing_half_written(folder, tmp_path):
             raise ValueError("image is damaged in rows 40 to 90")
         return red_is_class_5(images)
 
-    engine = SlidingWindow(failing, 64, 48, mean=(0, 0, 0), std=(1, 1, 1))
+    engine = SlidingWindow(failing, 64, 48, normalization=RAW)
     files = find_images(folder)[:2]
     results = predict_files(files, tmp_path / "out", engine, CLASSES)
     assert [bool(result) for result in results] == [True, False]

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factseg_paddle.config_schema import Evaluation
+from factseg_paddle.data.transforms import Normalization
 from factseg_paddle.inference.sliding_window import LABEL_ROWS, STRIP_ROWS, SlidingWindow
 from tests.inference import naive
 
-RAW = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+RAW = {"normalization": Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))}
 
 
 def image_of(height, width, seed=0):
@@ -247,9 +248,9 @@ def test_settings_of_a_configuration_are_all_taken():
     given_settings = Evaluation(
         patch_size=64, stride=32, batch_size=3, flip=True, scales=[0.5, 1.0]
     )
-    engine = SlidingWindow.of_settings(per_pixel, given_settings, mean=(1, 2, 3), std=(4, 5, 6))
-    expected = SlidingWindow(per_pixel, 64, 32, 3, True, (0.5, 1.0), mean=(1, 2, 3), std=(4, 5, 6))
-    assert engine == expected
+    own = {"normalization": Normalization((1.0, 2.0, 3.0), (4.0, 5.0, 6.0), "bgr")}
+    engine = SlidingWindow.of_settings(per_pixel, given_settings, **own)
+    assert engine == SlidingWindow(per_pixel, 64, 32, 3, True, (0.5, 1.0), **own)
     published = SlidingWindow.of_settings(per_pixel, Evaluation())
     assert published == SlidingWindow(per_pixel, 896, 512, 1)
     assert published.count(4000, 13383) == 208
