@@ -25,8 +25,8 @@ def conv(
     dilation: int = 1,
     groups: int = 1,
     bias: bool = False,
-    weight_init: Initializer | None = None,
-    bias_init: Initializer | None = None,
+    weight_init: Initializer | ParamAttr | None = None,
+    bias_init: Initializer | ParamAttr | None = None,
 ) -> nn.Conv2D:
     """A convolution whose padding keeps the size unless it is given.
 
@@ -54,7 +54,7 @@ def deconv(
     stride: int,
     padding: int = 0,
     bias: bool = False,
-    weight_init: Initializer | None = None,
+    weight_init: Initializer | ParamAttr | None = None,
 ) -> nn.Conv2DTranspose:
     """A transposed convolution to (size - 1) * stride - 2 * padding + kernel_size.
 
@@ -90,7 +90,7 @@ def conv_bn_relu(
     stride: int = 1,
     dilation: int = 1,
     bias: bool = False,
-    weight_init: Initializer | None = None,
+    weight_init: Initializer | ParamAttr | None = None,
 ) -> nn.Sequential:
     """Convolution (0), BatchNorm (1) and ReLU (2)."""
     return nn.Sequential(
@@ -158,5 +158,5 @@ def check_pooled_batch(x: paddle.Tensor, training: bool) -> None:
         )
 
 
-def _attr(init: Initializer | None) -> ParamAttr | None:
-    return None if init is None else ParamAttr(initializer=init)
+def _attr(init: Initializer | ParamAttr | None) -> ParamAttr | None:
+    return ParamAttr(initializer=init) if isinstance(init, Initializer) else init

@@ -1,0 +1,105 @@
+"""U-Net with DenseNet-121 as its encoder.
+
+Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation" (arXiv
+1505.04597). Source, whose tensor names are kept: segmentation_models.pytorch's `Unet` with the
+encoder "densenet121", which FactSeg's `module/baseline/denseunet.py` takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import paddle
+import paddle.nn.functional as F
+from paddle import nn
+
+from factseg_paddle.models.backbones.densenet import DenseNet, densenet121
+from factseg_paddle.models.initializers import constant, kaiming_uniform, xavier_uniform
+from factseg_paddle.models.layers import batch_norm, check_image_batch, conv
+from factseg_paddle.models.output import SegmentationOutput
+
+WIDTHS = (256, 128, 64, 32, 16)
+
+
+class DenseUNet(nn.Layer):
+    """Five halvings by the encoder, and five steps back to the size of the image.
+
+    Args:
+        num_classes: classes including the background.
+        densenet: the encoder.
+    """
+
+    def __init__(self, num_classes: int, densenet: DenseNet) -> None:
+        super().__init__()
+        self.encoder = densenet
+        self.decoder = _Decoder(densenet.out_channels, WIDTHS)
+        head = conv(
+            WIDTHS[-1],
+            num_classes,
+            3,
+            bias=True,
+            weight_init=xavier_uniform(),
+            bias_init=constant(0.0),
+        )
+        self.segmentation_head = nn.Sequential(head)
+
+    def forward(self, x: paddle.Tensor) -> SegmentationOutput:
+        """Map images [N, 3, H, W] to logits at the same size.
+
+        Raises:
+            ValueError: x is not [N, 3, H, W], or a side does not divide by 32.
+        """
+        check_image_batch(x, divisor=32)
+        return SegmentationOutput(self.segmentation_head(self.decoder(self.encoder(x))))
+
+    def backbone_layers(self) -> dict[str, nn.Layer]:
+        """The pretrained layers by torchvision's names."""
+        return {"features": self.encoder.features}
+
+
+class _Decoder(nn.Layer):
+    def __init__(self, channels: Sequence[int], widths: Sequence[int]) -> None:
+        super().__init__()
+        deepest, *skips = reversed(channels)
+        self.blocks = nn.LayerList()
+        in_channels = deepest
+        # The last block has no skip: at full size there is the image alone.
+        for skip_channels, width in zip((*skips, 0), widths, strict=True):
+            self.blocks.append(_Block(in_channels + skip_channels, width))
+            in_channels = width
+
+    def forward(self, features: Sequence[paddle.Tensor]) -> paddle.Tensor:
+        x, *skips = reversed(features)
+        for block, skip in zip(self.blocks, (*skips, None), strict=True):
+            x = block(x, skip)
+        return x
+
+
+class _Block(nn.Layer):
+    """in_channels are those of the enlarged input and of the skip connection together."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv1 = _conv_bn_relu(in_channels, out_channels)
+        self.conv2 = _conv_bn_relu(out_channels, out_channels)
+
+    def forward(self, x: paddle.Tensor, skip: paddle.Tensor | None) -> paddle.Tensor:
+        x = F.interpolate(x, scale_factor=2, mode="nearest")
+        if skip is not None:
+            x = paddle.concat([x, skip], axis=1)
+        return self.conv2(self.conv1(x))
+
+
+def _conv_bn_relu(in_channels: int, out_channels: int) -> nn.Sequential:
+    init = kaiming_uniform(in_channels * 9, a=0)
+    return nn.Sequential(
+        conv(in_channels, out_channels, 3, weight_init=init), batch_norm(out_channels), nn.ReLU()
+    )
+
+
+def denseunet_densenet121(num_classes: int) -> DenseUNet:
+    """The one FactSeg is compared with."""
+    return DenseUNet(num_classes, densenet121())
+
+
+NETWORKS = (denseunet_densenet121,)
