@@ -12,7 +12,7 @@ SAMPLE := output/sample
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help align faults calibrate test slow bench bench-evaluation lint format clean
+.PHONY: help align zoo faults calibrate test slow bench bench-evaluation lint format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -22,6 +22,9 @@ align: $(READY) ## make sample data and hold the Paddle FactSeg against torch's:
 	$(BIN)/python -m alignment \
 	  --image $(SAMPLE)/val/images/images/P0001.png \
 	  --mask $(SAMPLE)/val/masks/images/P0001_instance_color_RGB.png --crop 128 --train-steps 3
+
+zoo: $(READY) ## hold every network of list_models() against its torch twin, a line each
+	$(BIN)/python -m alignment.zoo
 
 faults: $(READY) ## plant known porting faults and see them found; 20 fresh seeds for false alarms
 	$(BIN)/python -m alignment.faults

@@ -1,0 +1,83 @@
+"""`python -m alignment.zoo`: compare every network of `list_models()` with its torch twin.
+
+Examples:
+  python -m alignment.zoo                                all of them, a line each (make zoo)
+  python -m alignment.zoo --networks unet_bilinear --steps forward loss backward
+
+Each network is a process of its own, so that its memory is free before the next one starts.
+Exit status: 0 all aligned, 1 some not, 2 could not run
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from alignment.pair import STEPS, AlignmentError
+from factseg_paddle.command_line import ArgumentParser
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print a line per network and the number of those that are aligned."""
+    parser = ArgumentParser.of_docstring(__doc__, prog="alignment.zoo")
+    parser.add_argument("--networks", nargs="+", metavar="NAME", help="all by default")
+    parser.add_argument("--steps", nargs="+", metavar="STEP", help=f"of {', '.join(STEPS)}")
+    parser.add_argument("--train-steps", type=int, default=2, help="of the step train")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "output" / "zoo")
+    args = parser.parse_args(argv)
+    names, options = args.networks or _all_names(), ["--train-steps", str(args.train_steps)]
+    if args.steps:
+        options = ["--steps", *args.steps, *(options if "train" in args.steps else [])]
+    aligned = 0
+    try:
+        for name in names:
+            passed, line = compare(name, options, args.out / name)
+            print(f"{name:32} {line}", flush=True)
+            aligned += passed
+    except AlignmentError as error:
+        print(f"alignment.zoo could not run: {error}", file=sys.stderr)
+        return 2
+    print(f"{aligned} of {len(names)} networks aligned; reports: {args.out}")
+    return 0 if aligned == len(names) else 1
+
+
+def compare(name: str, options: Sequence[str], out: Path) -> tuple[bool, str]:
+    """Run `python -m alignment --pair NAME`.
+
+    Args:
+        name: of the network.
+        options: more arguments.
+        out: folder of its report.
+
+    Returns:
+        Whether it is aligned, and that in words.
+
+    Raises:
+        AlignmentError: it could not run; with the sentence that it said.
+    """
+    command = [sys.executable, "-m", "alignment", "--pair", name, *options, "--out", str(out)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1):
+        said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise AlignmentError(f"{name}: {said[-1].removeprefix('alignment could not run: ')}")
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    compared = sum(len(step["tensors"]) for step in report["steps"])
+    steps = " ".join(step["step"] for step in report["steps"])
+    if report["passed"]:
+        return True, f"aligned: {compared} comparisons in {steps}"
+    return False, f"MISALIGNED, first divergence: {report['first_divergence']}"
+
+
+def _all_names() -> list[str]:
+    from torch_ref import list_models
+
+    return [name for name in list_models() if not name.startswith("factseg_")]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
