@@ -315,6 +315,22 @@ def test_sixty_real_predictions_give_the_published_figures(shared_data):
     assert_same_metrics(metrics, reference.compute_metrics(total.matrix))
 
 
+def test_figures_of_the_reference_implementations():
+    golden = json.loads((REPO / "tests/golden/zoo/losses_metrics.json").read_text())["metrics"]
+    rng = np.random.RandomState(7)
+    rng.randn(2, 5, 6, 7)  # logits, which come first in the recipe
+    labels = rng.randint(0, 5, (2, 6, 7))
+    labels[rng.rand(2, 6, 7) < 0.1] = 255
+    counts = confusion_matrix(labels, rng.randint(0, 5, (2, 6, 7)), 5, 255)
+    np.testing.assert_array_equal(counts, golden["confusion"])
+    metrics = compute_metrics(counts)
+    assert metrics.pixel_accuracy == pytest.approx(golden["PA"], rel=1e-12)
+    assert metrics.mean_pixel_accuracy == pytest.approx(golden["mPA"], rel=1e-12)
+    assert metrics.mean_iou == pytest.approx(golden["mIoU"], rel=1e-12)
+    # weighted by the rows, which the article's text forgets (0.0054)
+    assert metrics.frequency_weighted_iou == pytest.approx(golden["FWIoU"], rel=1e-12)
+
+
 def test_benchmark_finds_equal_counts_and_a_multiple_of_the_speed(capsys):
     path = REPO / "scripts" / "bench_metrics.py"
     spec = importlib.util.spec_from_file_location("bench_metrics", path)
