@@ -77,6 +77,16 @@ def batch_norm(channels: int) -> nn.BatchNorm2D:
     return nn.BatchNorm2D(channels, momentum=0.9, epsilon=1e-5)
 
 
+def linear(in_features: int, out_features: int) -> nn.Linear:
+    """A linear layer that starts as torch.nn.Linear."""
+    return nn.Linear(
+        in_features,
+        out_features,
+        weight_attr=torch_default_weight(in_features),
+        bias_attr=torch_default_bias(in_features),
+    )
+
+
 def dropout2d(p: float) -> nn.Dropout2D:
     """Dropout of whole channels, what is kept divided by 1 - p."""
     return nn.Dropout2D(p)
@@ -106,6 +116,19 @@ def conv_bn_relu(
         batch_norm(out_channels),
         nn.ReLU(),
     )
+
+
+def named(**layers: nn.Layer) -> nn.Sequential:
+    """Layers one after another under the names of the arguments."""
+    return nn.Sequential(*layers.items())
+
+
+def named_conv_bn_relu(
+    in_channels: int, out_channels: int, kernel_size: int, *, dilation: int = 1
+) -> nn.Sequential:
+    """As `conv_bn_relu`, with the names conv, bn and relu in place of 0, 1 and 2."""
+    layers = conv_bn_relu(in_channels, out_channels, kernel_size, dilation=dilation)
+    return named(**dict(zip(("conv", "bn", "relu"), layers, strict=True)))
 
 
 def resize(x: paddle.Tensor, size: Sequence[int], *, align_corners: bool) -> paddle.Tensor:

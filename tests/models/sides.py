@@ -90,13 +90,18 @@ class PaddleSide:
         return model.to(dtype="float64")
 
     def load(self, model: Any, weights: dict[str, np.ndarray]) -> None:
-        missing, extra = model.set_state_dict({_paddle(n): a for n, a in weights.items()})
+        linear = _linear_weights(model)
+        missing, extra = model.set_state_dict(
+            {_paddle(n): a.T if n in linear else a for n, a in weights.items()}
+        )
         state = model.state_dict()
         assert all(state[name].ndim == 0 for name in missing)
         assert not extra
 
     def state(self, model: Any) -> dict[str, np.ndarray]:
-        return {_torch(name): tensor.numpy() for name, tensor in model.state_dict().items()}
+        linear = _linear_weights(model)
+        arrays = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+        return {_torch(n): a.T if n in linear else a for n, a in arrays.items()}
 
     def parameters(self, model: Any) -> dict[str, Any]:
         named = model.named_parameters()
@@ -128,6 +133,12 @@ class PaddleSide:
 
 
 SIDES = {"torch_ref": TorchSide(), "factseg_paddle": PaddleSide()}
+
+
+def _linear_weights(model: Any) -> set[str]:
+    """Linear weights are [in, out] in Paddle and [out, in] in torch."""
+    named = model.named_sublayers()
+    return {f"{name}.weight" for name, layer in named if isinstance(layer, paddle.nn.Linear)}
 
 
 def _paddle(name: str) -> str:

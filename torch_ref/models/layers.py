@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -71,6 +72,11 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, momentum=0.1, eps=1e-5)
 
 
+def linear(in_features: int, out_features: int) -> nn.Linear:
+    """A linear layer that starts as torch.nn.Linear."""
+    return nn.Linear(in_features, out_features)
+
+
 def dropout2d(p: float) -> nn.Dropout2d:
     """Dropout of whole channels, what is kept divided by 1 - p."""
     return nn.Dropout2d(p)
@@ -100,6 +106,19 @@ def conv_bn_relu(
         batch_norm(out_channels),
         nn.ReLU(),
     )
+
+
+def named(**layers: nn.Module) -> nn.Sequential:
+    """Layers one after another under the names of the arguments."""
+    return nn.Sequential(OrderedDict(layers))
+
+
+def named_conv_bn_relu(
+    in_channels: int, out_channels: int, kernel_size: int, *, dilation: int = 1
+) -> nn.Sequential:
+    """As `conv_bn_relu`, with the names conv, bn and relu in place of 0, 1 and 2."""
+    layers = conv_bn_relu(in_channels, out_channels, kernel_size, dilation=dilation)
+    return named(**dict(zip(("conv", "bn", "relu"), layers, strict=True)))
 
 
 def resize(x: torch.Tensor, size: Sequence[int], *, align_corners: bool) -> torch.Tensor:

@@ -9,16 +9,14 @@ FactSeg uses.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import paddle
 from paddle import nn
 
 from factseg_paddle.models.backbones.recompute import recompute_stage
-from factseg_paddle.models.initializers import (
-    kaiming_normal_fan_out,
-    torch_default_bias,
-    torch_default_weight,
-)
+from factseg_paddle.models.initializers import kaiming_normal_fan_out
+from factseg_paddle.models.layers import linear
 
 
 class BasicBlock(nn.Layer):
@@ -107,6 +105,9 @@ class ResNet(nn.Layer):
         output_stride: 8, 16 or 32; below 32 the last stages keep their resolution and dilate, so
             that every (32 / output_stride)-th position still holds what the strided network
             computes.
+        deep_stem: channels of three 3x3 convolutions, the first of stride 2, in place of the 7x7
+            one; as in Zhang et al., "Context Encoding for Semantic Segmentation" (arXiv
+            1803.08904), whose code names them `conv1.0`, `conv1.3` and `conv1.6`.
 
     Raises:
         ValueError: another output_stride.
@@ -119,18 +120,23 @@ class ResNet(nn.Layer):
         *,
         num_classes: int | None = None,
         output_stride: int = 32,
+        deep_stem: tuple[int, int, int] | None = None,
     ) -> None:
         super().__init__()
         if output_stride not in (8, 16, 32):
             raise ValueError(f"output_stride {output_stride} is not known; use 8, 16 or 32")
-        self.conv1 = _conv(3, 64, 7, stride=2)
-        self.bn1 = nn.BatchNorm2D(64)
+        stem_channels = 64 if deep_stem is None else deep_stem[-1]
+        if deep_stem is None:
+            self.conv1 = _conv(3, 64, 7, stride=2)
+        else:
+            self.conv1 = _deep_stem(*deep_stem)
+        self.bn1 = nn.BatchNorm2D(stem_channels)
         self.relu = nn.ReLU()
         self.maxpool = nn.MaxPool2D(3, stride=2, padding=1)
 
         self.out_channels = tuple(width * block.expansion for width in (64, 128, 256, 512))
         self.out_strides = tuple(min(stride, output_stride) for stride in (4, 8, 16, 32))
-        in_channels, in_stride, dilation = 64, 4, 1
+        in_channels, in_stride, dilation = stem_channels, 4, 1
         for index, (width, depth) in enumerate(zip((64, 128, 256, 512), depths, strict=True)):
             stride = self.out_strides[index] // in_stride
             first_dilation = dilation
@@ -141,7 +147,7 @@ class ResNet(nn.Layer):
             in_channels, in_stride = self.out_channels[index], self.out_strides[index]
 
         self.avgpool = None if num_classes is None else nn.AdaptiveAvgPool2D(1)
-        self.fc = None if num_classes is None else _linear(in_channels, num_classes)
+        self.fc = None if num_classes is None else linear(in_channels, num_classes)
         self.recomputed_stages: frozenset[int] = frozenset()
 
     def features(self, x: paddle.Tensor) -> tuple[paddle.Tensor, ...]:
@@ -223,29 +229,41 @@ class ResNetEncoder(nn.Layer):
         return self.resnet.features(x)
 
 
-def resnet18(**options: int | None) -> ResNet:
+def resnet18(**options: Any) -> ResNet:
     """ResNet-18; options as in `ResNet`."""
     return ResNet(BasicBlock, (2, 2, 2, 2), **options)
 
 
-def resnet34(**options: int | None) -> ResNet:
+def resnet34(**options: Any) -> ResNet:
     """ResNet-34; options as in `ResNet`."""
     return ResNet(BasicBlock, (3, 4, 6, 3), **options)
 
 
-def resnet50(**options: int | None) -> ResNet:
+def resnet50(**options: Any) -> ResNet:
     """ResNet-50; options as in `ResNet`."""
     return ResNet(Bottleneck, (3, 4, 6, 3), **options)
 
 
-def resnet101(**options: int | None) -> ResNet:
+def resnet101(**options: Any) -> ResNet:
     """ResNet-101; options as in `ResNet`."""
     return ResNet(Bottleneck, (3, 4, 23, 3), **options)
 
 
-def resnet152(**options: int | None) -> ResNet:
+def resnet152(**options: Any) -> ResNet:
     """ResNet-152; options as in `ResNet`."""
     return ResNet(Bottleneck, (3, 8, 36, 3), **options)
+
+
+def _deep_stem(first: int, second: int, third: int) -> nn.Sequential:
+    return nn.Sequential(
+        _conv(3, first, 3, 2),
+        nn.BatchNorm2D(first),
+        nn.ReLU(),
+        _conv(first, second, 3, 1),
+        nn.BatchNorm2D(second),
+        nn.ReLU(),
+        _conv(second, third, 3, 1),
+    )
 
 
 def _make_stage(
@@ -281,15 +299,6 @@ def _conv(
         dilation=dilation,
         weight_attr=kaiming_normal_fan_out(out_channels, kernel_size),
         bias_attr=False,
-    )
-
-
-def _linear(in_features: int, out_features: int) -> nn.Linear:
-    return nn.Linear(
-        in_features,
-        out_features,
-        weight_attr=torch_default_weight(in_features),
-        bias_attr=torch_default_bias(in_features),
     )
 
 

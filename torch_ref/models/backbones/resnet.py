@@ -8,6 +8,8 @@ FactSeg uses.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -98,6 +100,9 @@ class ResNet(nn.Module):
         output_stride: 8, 16 or 32; below 32 the last stages keep their resolution and dilate, so
             that every (32 / output_stride)-th position still holds what the strided network
             computes.
+        deep_stem: channels of three 3x3 convolutions, the first of stride 2, in place of the 7x7
+            one; as in Zhang et al., "Context Encoding for Semantic Segmentation" (arXiv
+            1803.08904), whose code names them `conv1.0`, `conv1.3` and `conv1.6`.
 
     Raises:
         ValueError: another output_stride.
@@ -110,18 +115,23 @@ class ResNet(nn.Module):
         *,
         num_classes: int | None = None,
         output_stride: int = 32,
+        deep_stem: tuple[int, int, int] | None = None,
     ) -> None:
         super().__init__()
         if output_stride not in (8, 16, 32):
             raise ValueError(f"output_stride {output_stride} is not known; use 8, 16 or 32")
-        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        stem_channels = 64 if deep_stem is None else deep_stem[-1]
+        if deep_stem is None:
+            self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        else:
+            self.conv1 = _deep_stem(*deep_stem)
+        self.bn1 = nn.BatchNorm2d(stem_channels)
         self.relu = nn.ReLU()
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
 
         self.out_channels = tuple(width * block.expansion for width in (64, 128, 256, 512))
         self.out_strides = tuple(min(stride, output_stride) for stride in (4, 8, 16, 32))
-        in_channels, in_stride, dilation = 64, 4, 1
+        in_channels, in_stride, dilation = stem_channels, 4, 1
         for index, (width, depth) in enumerate(zip((64, 128, 256, 512), depths, strict=True)):
             stride = self.out_strides[index] // in_stride
             first_dilation = dilation
@@ -171,29 +181,41 @@ class ResNetEncoder(nn.Module):
         return self.resnet.features(x)
 
 
-def resnet18(**options: int | None) -> ResNet:
+def resnet18(**options: Any) -> ResNet:
     """ResNet-18; options as in `ResNet`."""
     return ResNet(BasicBlock, (2, 2, 2, 2), **options)
 
 
-def resnet34(**options: int | None) -> ResNet:
+def resnet34(**options: Any) -> ResNet:
     """ResNet-34; options as in `ResNet`."""
     return ResNet(BasicBlock, (3, 4, 6, 3), **options)
 
 
-def resnet50(**options: int | None) -> ResNet:
+def resnet50(**options: Any) -> ResNet:
     """ResNet-50; options as in `ResNet`."""
     return ResNet(Bottleneck, (3, 4, 6, 3), **options)
 
 
-def resnet101(**options: int | None) -> ResNet:
+def resnet101(**options: Any) -> ResNet:
     """ResNet-101; options as in `ResNet`."""
     return ResNet(Bottleneck, (3, 4, 23, 3), **options)
 
 
-def resnet152(**options: int | None) -> ResNet:
+def resnet152(**options: Any) -> ResNet:
     """ResNet-152; options as in `ResNet`."""
     return ResNet(Bottleneck, (3, 8, 36, 3), **options)
+
+
+def _deep_stem(first: int, second: int, third: int) -> nn.Sequential:
+    return nn.Sequential(
+        _conv3x3(3, first, 2, 1),
+        nn.BatchNorm2d(first),
+        nn.ReLU(),
+        _conv3x3(first, second, 1, 1),
+        nn.BatchNorm2d(second),
+        nn.ReLU(),
+        _conv3x3(second, third, 1, 1),
+    )
 
 
 def _make_stage(
