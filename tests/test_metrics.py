@@ -329,6 +329,9 @@ def test_figures_of_the_reference_implementations():
     assert metrics.mean_iou == pytest.approx(golden["mIoU"], rel=1e-12)
     # weighted by the rows, which the article's text forgets (0.0054)
     assert metrics.frequency_weighted_iou == pytest.approx(golden["FWIoU"], rel=1e-12)
+    forgotten = metrics.class_iou.sum() / metrics.class_pixels.sum()
+    assert forgotten == pytest.approx(golden["article_text_FWIoU"], rel=1e-12)
+    assert_same_metrics(metrics, reference.compute_metrics(counts))
 
 
 def test_benchmark_finds_equal_counts_and_a_multiple_of_the_speed(capsys):

@@ -2,7 +2,8 @@
 
 `DiceLoss` of the original's module/loss.py and SimpleCV's `DiceWithLogitsLoss` have this quotient
 for a probability p and a target q of 0 or 1, summed over the whole batch: that is
-`BinaryDiceLoss`. `DiceLoss` here is its form for several classes.
+`BinaryDiceLoss`. `DiceLoss` here is its form for several classes, and what the article "classic
+segmentation models" means: its 2 |X Y| / (|X| + |Y|) lacks the "1 -" and would grow with success.
 """
 
 import paddle

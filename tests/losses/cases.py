@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -17,6 +18,9 @@ class Case:
 
     takes: "class" for (logits, labels), "binary" for (binary_logits, labels of 0 and 1), "joint"
     for (class_logits, binary_logits, labels).
+    step: the training step that the loss is told.
+    detached: the loss has weights that are not differentiated; the reference takes the logits that
+    they are of as `at`.
     """
 
     loss: str
@@ -24,9 +28,14 @@ class Case:
     reference: Callable
     arguments: dict = field(default_factory=dict)
     finite_at_1e4: bool = True
+    step: int | None = None
+    detached: bool = False
 
     def make(self, framework):
-        return getattr(framework.losses, self.loss)(**self.arguments)
+        loss = getattr(framework.losses, self.loss)(**self.arguments)
+        if self.step is not None:
+            framework.losses.set_step(loss, self.step)
+        return loss
 
     def arrays(self, class_logits, binary_logits, labels):
         if self.takes == "class":
@@ -91,6 +100,25 @@ CASES = {
     ),
     "focal_gamma_0": Case(
         "FocalLoss", "class", lambda z, y: ref.focal(z, y, gamma=0), {"gamma": 0.0}
+    ),
+    "focal_over_all_pixels": Case(
+        "FocalLoss", "class", ref.focal_over_all_pixels, {"average": "all"}
+    ),
+    "softmax_focal": Case("SoftmaxFocalLoss", "class", ref.farseg_focal, detached=True),
+    "softmax_focal_normalized": Case(
+        "SoftmaxFocalLoss",
+        "class",
+        partial(ref.farseg_focal, gamma=0.5, normalize=True),
+        {"gamma": 0.5, "normalize": True},
+        detached=True,
+    ),
+    "annealed_focal": Case(
+        "AnnealedFocalLoss",
+        "class",
+        partial(ref.farseg_focal, normalize=True, progress=0.3),
+        {"annealing_steps": 10},
+        step=3,
+        detached=True,
     ),
     "dice": Case("DiceLoss", "class", ref.dice),
     "dice_smooth": Case("DiceLoss", "class", lambda z, y: ref.dice(z, y, 0.1), {"smooth": 0.1}),

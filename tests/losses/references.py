@@ -97,6 +97,27 @@ def focal(logits, labels, alpha=None, gamma=2.0):
     return total / num_valid
 
 
+def focal_over_all_pixels(logits, labels):
+    return focal(logits, labels) * sum(1 for _ in pixels(labels)) / labels.size
+
+
+def farseg_focal(logits, labels, gamma=2.0, *, normalize=False, progress=None, at=None):
+    """FarSeg's; the weights are those of the logits `at`, for the slope with the weights held."""
+    losses = class_losses(logits, labels)
+    held = losses if at is None else class_losses(at, labels)
+    weights = {pixel[:3]: (1 - math.exp(-held[pixel[:3]])) ** gamma for pixel in pixels(labels)}
+    scale = 1.0
+    if normalize:
+        scale = held.sum() / sum(weight * held[place] for place, weight in weights.items())
+    total = 0.0
+    for place, weight in weights.items():
+        weight = weight * scale
+        if progress is not None:
+            weight += 0.5 * (1 - weight) * (1 + math.cos(math.pi * progress))
+        total += weight * losses[place]
+    return total / (len(weights) + len(labels))
+
+
 def dice(logits, labels, smooth=1.0):
     losses = []
     for c in range(logits.shape[1]):

@@ -1,5 +1,6 @@
 """The losses: of the joint probability, and those that the original offers beside it."""
 
+from torch_ref.losses.annealed_focal import AnnealedFocalLoss, SoftmaxFocalLoss, set_step
 from torch_ref.losses.auxiliary import AuxiliaryLoss
 from torch_ref.losses.class_binary import ClassBinaryLoss
 from torch_ref.losses.cross_entropy import (
@@ -15,6 +16,7 @@ from torch_ref.losses.labels import split_labels
 from torch_ref.losses.mining import Sampler, ohem, som, valid_mean
 
 __all__ = [
+    "AnnealedFocalLoss",
     "AuxiliaryLoss",
     "BinaryDiceLoss",
     "ClassBinaryLoss",
@@ -25,9 +27,11 @@ __all__ = [
     "JointLoss",
     "OhemCrossEntropyLoss",
     "Sampler",
+    "SoftmaxFocalLoss",
     "joint_probability",
     "ohem",
     "pixel_cross_entropy",
+    "set_step",
     "som",
     "split_labels",
     "valid_mean",

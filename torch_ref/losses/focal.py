@@ -1,4 +1,9 @@
-"""Focal loss, `FocalLoss` in the original's module/loss.py (which failed with alpha=None)."""
+"""Focal loss, `FocalLoss` in the original's module/loss.py (which failed with alpha=None).
+
+Lin et al., "Focal Loss for Dense Object Detection" (arXiv 1708.02002). It is also what the article
+"classic segmentation models" writes for one pixel, -(1 - p)^gamma log p, here with a mean; and with
+average="all" that of VainF/DeepLabV3Plus-Pytorch `utils/loss.py`.
+"""
 
 from collections.abc import Sequence
 
@@ -7,33 +12,41 @@ from torch import nn
 
 from torch_ref.losses.cross_entropy import pixel_cross_entropy
 from torch_ref.losses.labels import keep_valid, split_labels
-from torch_ref.losses.mining import valid_mean
+from torch_ref.losses.mining import check_choice, valid_mean
 from torch_ref.losses.precision import in_full_precision
+
+AVERAGES = ("valid", "all")
 
 
 class FocalLoss(nn.Module):
-    """Mean over valid pixels of alpha[y] * (1 - p_y)^gamma * -log p_y.
+    """Mean of alpha[y] * (1 - p_y)^gamma * -log p_y.
 
     The modulating factor is differentiated too.
 
     Args:
         alpha: one weight per class, or None for 1 throughout.
         gamma: focusing exponent, at least 0; with 0 and no alpha it is cross-entropy.
-        ignore_index: label of the pixels that count for nothing.
+        ignore_index: label of the pixels that add nothing.
+        average: "valid" divides the sum by the number of valid pixels, "all" by that of all.
 
     Raises:
-        ValueError: gamma is negative.
+        ValueError: gamma is negative, or an unknown average.
     """
 
     def __init__(
-        self, alpha: Sequence[float] | None = None, gamma: float = 2.0, ignore_index: int = 255
+        self,
+        alpha: Sequence[float] | None = None,
+        gamma: float = 2.0,
+        ignore_index: int = 255,
+        *,
+        average: str = "valid",
     ):
         super().__init__()
-        if gamma < 0:
-            raise ValueError(f"gamma {gamma} is negative; use 0 (cross-entropy) or more, often 2")
+        check_choice("average", average, AVERAGES)
         self.alpha = None if alpha is None else tuple(float(weight) for weight in alpha)
-        self.gamma = gamma
+        self.gamma = checked_gamma(gamma)
         self.ignore_index = ignore_index
+        self.average = average
 
     @in_full_precision
     def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -50,7 +63,8 @@ class FocalLoss(nn.Module):
         losses = improbability**self.gamma * losses
         if self.alpha is not None:
             losses = losses * self._pixel_alpha(logits, targets)
-        return valid_mean(keep_valid(losses, valid), valid)
+        losses = keep_valid(losses, valid)
+        return losses.mean() if self.average == "all" else valid_mean(losses, valid)
 
     def _pixel_alpha(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         if len(self.alpha) != logits.shape[1]:
@@ -60,3 +74,10 @@ class FocalLoss(nn.Module):
             )
         alpha = torch.tensor(self.alpha, dtype=logits.dtype, device=logits.device)
         return alpha[targets.reshape(-1)].reshape(targets.shape)
+
+
+def checked_gamma(gamma: float) -> float:
+    """Give a focusing exponent back; raise a ValueError if it is negative."""
+    if gamma < 0:
+        raise ValueError(f"gamma {gamma} is negative; use 0 (cross-entropy) or more, often 2")
+    return gamma
