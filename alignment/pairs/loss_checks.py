@@ -8,6 +8,9 @@ import numpy as np
 
 CLASSES = 16
 SIZE = 64
+STEP = 1000  # of training, for the loss that depends on it
+
+SHOWN = ("sampling", "form", "average", "normalize")
 
 Check = tuple[str, Callable[[], np.ndarray], Callable[[], np.ndarray]]
 
@@ -22,6 +25,10 @@ LOSSES = (
     ("OhemCrossEntropyLoss", {"min_kept": 500}, "classes"),
     ("InverseFrequencyCrossEntropyLoss", {"num_classes": CLASSES}, "classes"),
     ("FocalLoss", {"alpha": [0.25] + [0.75] * (CLASSES - 1), "gamma": 2.0}, "classes"),
+    ("FocalLoss", {"average": "all"}, "classes"),
+    ("SoftmaxFocalLoss", {"normalize": False}, "classes"),
+    ("SoftmaxFocalLoss", {"normalize": True}, "classes"),
+    ("AnnealedFocalLoss", {"annealing_steps": 3 * STEP}, "classes"),
     ("DiceLoss", {}, "classes"),
     ("BinaryDiceLoss", {}, "binary"),
     ("ClassBinaryLoss", {}, "joint"),
@@ -48,7 +55,7 @@ def values(labels: np.ndarray, seed: int) -> Iterator[Check]:
     }
     for loss, options, takes in LOSSES:
         arrays = given[takes]
-        shown = ", ".join(str(v) for k, v in options.items() if k in ("sampling", "form"))
+        shown = ", ".join(str(v) for k, v in options.items() if k in SHOWN)
         yield (
             f"{loss}({shown})",
             lambda n=loss, o=options, x=arrays: _torch_value(n, o, x),
@@ -74,7 +81,9 @@ def _torch_value(loss: str, options: dict, arrays: tuple[np.ndarray, ...]) -> np
     from torch_ref import losses
 
     tensors = [torch.from_numpy(array) for array in arrays]
-    return getattr(losses, loss)(**options)(*tensors).numpy()
+    criterion = getattr(losses, loss)(**options)
+    losses.set_step(criterion, STEP)
+    return criterion(*tensors).numpy()
 
 
 def _paddle_value(loss: str, options: dict, arrays: tuple[np.ndarray, ...]) -> np.ndarray:
@@ -83,7 +92,9 @@ def _paddle_value(loss: str, options: dict, arrays: tuple[np.ndarray, ...]) -> n
     from factseg_paddle import losses
 
     tensors = [paddle.to_tensor(array) for array in arrays]
-    return getattr(losses, loss)(**options)(*tensors).numpy()
+    criterion = getattr(losses, loss)(**options)
+    losses.set_step(criterion, STEP)
+    return criterion(*tensors).numpy()
 
 
 def _torch_probability(class_logits: np.ndarray, binary_logits: np.ndarray) -> np.ndarray:
