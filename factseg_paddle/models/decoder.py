@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import paddle
 from paddle import nn
 
-from factseg_paddle.models.initializers import torch_default_weight
+from factseg_paddle.models.layers import conv_bn_relu
 
 
 class AsymmetricDecoder(nn.Layer):
@@ -56,15 +56,6 @@ class AsymmetricDecoder(nn.Layer):
 
 def _layer(in_channels: int, out_channels: int, *, upsample: bool) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2D(
-            in_channels,
-            out_channels,
-            3,
-            padding=1,
-            weight_attr=torch_default_weight(in_channels * 9),
-            bias_attr=False,
-        ),
-        nn.BatchNorm2D(out_channels),
-        nn.ReLU(),
+        *conv_bn_relu(in_channels, out_channels, 3),
         nn.UpsamplingBilinear2D(scale_factor=2) if upsample else nn.Identity(),
     )

@@ -16,7 +16,7 @@ import paddle
 from paddle import nn
 
 from factseg_paddle.models.aspp import ASPP, CHANNELS, MergedASPP
-from factseg_paddle.models.backbones import ResNet, ResNetEncoder, resnet50
+from factseg_paddle.models.backbones import ResNetEncoder, named_backbone_layers, resnet50
 from factseg_paddle.models.initializers import kaiming_normal, normal
 from factseg_paddle.models.layers import (
     check_image_batch,
@@ -52,7 +52,7 @@ class DeepLabV3(nn.Layer):
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
         """The pretrained layers by torchvision's names."""
-        return _layers_of(self.backbone)
+        return self.backbone.backbone_layers()
 
 
 class _Head(nn.Layer):
@@ -90,7 +90,7 @@ class DeepLabV3Plus(nn.Layer):
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
         """The pretrained layers by torchvision's names."""
-        return _layers_of(self.backbone)
+        return self.backbone.backbone_layers()
 
 
 class _PlusHead(nn.Layer):
@@ -146,7 +146,7 @@ class SerialDeepLabV3(nn.Layer):
     def backbone_layers(self) -> dict[str, nn.Layer]:
         """The pretrained layers by torchvision's names."""
         conv1, bn1, _, _, *stages = self.backbone
-        return {"conv1": conv1, "bn1": bn1} | {f"layer{i}": s for i, s in enumerate(stages, 1)}
+        return named_backbone_layers(conv1, bn1, *stages)
 
 
 class TwoConvDeepLabV3Plus(nn.Layer):
@@ -177,8 +177,7 @@ class TwoConvDeepLabV3Plus(nn.Layer):
     def backbone_layers(self) -> dict[str, nn.Layer]:
         """The pretrained layers by torchvision's names."""
         conv1, bn1, _, _, layer1 = self.feature1
-        stages = [layer1, *self.feature2]
-        return {"conv1": conv1, "bn1": bn1} | {f"layer{i}": s for i, s in enumerate(stages, 1)}
+        return named_backbone_layers(conv1, bn1, layer1, *self.feature2)
 
 
 class _TwoConvHead(nn.Layer):
@@ -222,7 +221,7 @@ class HeadlessDeepLabV3(nn.Layer):
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
         """The pretrained layers by torchvision's names."""
-        return _layers_of(self.en.resnet)
+        return self.en.resnet.backbone_layers()
 
 
 class SeparableDeepLabV3Plus(nn.Layer):
@@ -250,7 +249,7 @@ class SeparableDeepLabV3Plus(nn.Layer):
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
         """The pretrained layers by torchvision's names."""
-        return _layers_of(self.en.resnet)
+        return self.en.resnet.backbone_layers()
 
 
 class _LightDecoder(nn.Layer):
@@ -281,11 +280,6 @@ class _SeparableConv(nn.Layer):
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return self.pointwise(self.relu(self.depthwise(x)))
-
-
-def _layers_of(resnet: ResNet) -> dict[str, nn.Layer]:
-    names = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
-    return {name: getattr(resnet, name) for name in names}
 
 
 def _start_kaiming_normal(head: nn.Layer) -> None:

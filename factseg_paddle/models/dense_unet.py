@@ -15,7 +15,7 @@ from paddle import nn
 
 from factseg_paddle.models.backbones.densenet import DenseNet, densenet121
 from factseg_paddle.models.initializers import constant, kaiming_uniform, xavier_uniform
-from factseg_paddle.models.layers import batch_norm, check_image_batch, conv
+from factseg_paddle.models.layers import check_image_batch, conv, conv_bn_relu
 from factseg_paddle.models.output import SegmentationOutput
 
 WIDTHS = (256, 128, 64, 32, 16)
@@ -92,9 +92,7 @@ class _Block(nn.Layer):
 
 def _conv_bn_relu(in_channels: int, out_channels: int) -> nn.Sequential:
     init = kaiming_uniform(in_channels * 9, a=0)
-    return nn.Sequential(
-        conv(in_channels, out_channels, 3, weight_init=init), batch_norm(out_channels), nn.ReLU()
-    )
+    return conv_bn_relu(in_channels, out_channels, 3, weight_init=init)
 
 
 def denseunet_densenet121(num_classes: int) -> DenseUNet:

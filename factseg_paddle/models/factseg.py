@@ -11,13 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import paddle
-import paddle.nn.functional as F
 from paddle import nn
 
 from factseg_paddle.models.backbones import BACKBONES, ResNetEncoder
 from factseg_paddle.models.decoder import AsymmetricDecoder
 from factseg_paddle.models.fpn import FPN
-from factseg_paddle.models.initializers import torch_default_bias, torch_default_weight
+from factseg_paddle.models.layers import check_image_batch, conv, enlarge
 
 SIZE_DIVISOR = 32
 
@@ -86,13 +85,12 @@ class FactSeg(nn.Layer):
         self.bifpn = FPN(channels, strides)
         self.fg_decoder = AsymmetricDecoder(256, 128, strides)
         self.bi_decoder = AsymmetricDecoder(256, 128, strides)
-        self.fg_cls = _head(128, num_classes)
-        self.bi_cls = _head(128, 1)
+        self.fg_cls = conv(128, num_classes, 1, bias=True)
+        self.bi_cls = conv(128, 1, 1, bias=True)
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
         """The pretrained layers by torchvision's names."""
-        names = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
-        return {name: getattr(self.resencoder.resnet, name) for name in names}
+        return self.resencoder.resnet.backbone_layers()
 
     def forward(self, x: paddle.Tensor) -> FactSegOutput:
         """Map images [N, 3, H, W] to logits at the same size.
@@ -100,37 +98,14 @@ class FactSeg(nn.Layer):
         Raises:
             ValueError: x is not [N, 3, H, W], or a side does not divide by 32.
         """
-        _check_input(x)
+        check_image_batch(x, divisor=SIZE_DIVISOR)
         features = self.resencoder(x)
         class_logits = self.fg_cls(self.fg_decoder(self.fgfpn(features)))
         binary_logits = self.bi_cls(self.bi_decoder(self.bifpn(features)))
-        return FactSegOutput(_upsample_x4(class_logits), _upsample_x4(binary_logits))
-
-
-def _head(in_channels: int, out_channels: int) -> nn.Conv2D:
-    return nn.Conv2D(
-        in_channels,
-        out_channels,
-        1,
-        weight_attr=torch_default_weight(in_channels),
-        bias_attr=torch_default_bias(in_channels),
-    )
-
-
-def _upsample_x4(logits: paddle.Tensor) -> paddle.Tensor:
-    return F.interpolate(logits, scale_factor=4, mode="bilinear", align_corners=True)
-
-
-def _check_input(x: paddle.Tensor) -> None:
-    if x.ndim != 4 or x.shape[1] != 3:
-        raise ValueError(f"input of shape {list(x.shape)} is not a batch of images [N, 3, H, W]")
-    for side, size in zip(("height", "width"), x.shape[2:], strict=True):
-        if size % SIZE_DIVISOR or size == 0:
-            lower = size // SIZE_DIVISOR * SIZE_DIVISOR
-            sizes = [str(s) for s in (lower, lower + SIZE_DIVISOR) if s > 0]
-            raise ValueError(
-                f"{side} {size} is not divisible by {SIZE_DIVISOR}; use {' or '.join(sizes)}"
-            )
+        return FactSegOutput(
+            enlarge(class_logits, 4, align_corners=True),
+            enlarge(binary_logits, 4, align_corners=True),
+        )
 
 
 def _variant(backbone: str) -> Callable[..., FactSeg]:

@@ -12,7 +12,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from factseg_paddle.models.aspp import CHANNELS, RATES, ImagePool, rate_branches
-from factseg_paddle.models.backbones import resnet50
+from factseg_paddle.models.backbones import named_backbone_layers, resnet50
 from factseg_paddle.models.encoding import EncodingHead, PresenceOutput
 from factseg_paddle.models.jpu import JPU, PlainJPU
 from factseg_paddle.models.layers import (
@@ -201,7 +201,7 @@ class DilatedFastFCN(nn.Layer):
         """The pretrained layers by torchvision's names."""
         conv1, bn1, _, _, layer1 = self.feature1
         stages = [layer1, self.feature2, self.feature3, self.feature4]
-        return {"conv1": conv1, "bn1": bn1} | {f"layer{i}": s for i, s in enumerate(stages, 1)}
+        return named_backbone_layers(conv1, bn1, *stages)
 
 
 class _PlusHead(nn.Layer):

@@ -14,7 +14,8 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from factseg_paddle.models.initializers import kaiming_uniform, zeros
+from factseg_paddle.models.initializers import constant, kaiming_uniform
+from factseg_paddle.models.layers import conv
 
 
 class FPN(nn.Layer):
@@ -51,11 +52,11 @@ class FPN(nn.Layer):
 
 
 def _conv(in_channels: int, out_channels: int, kernel_size: int) -> nn.Conv2D:
-    return nn.Conv2D(
+    return conv(
         in_channels,
         out_channels,
         kernel_size,
-        padding=kernel_size // 2,
-        weight_attr=kaiming_uniform(in_channels * kernel_size**2, a=1),
-        bias_attr=zeros(),
+        bias=True,
+        weight_init=kaiming_uniform(in_channels * kernel_size**2, a=1),
+        bias_init=constant(0.0),
     )

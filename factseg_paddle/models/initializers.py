@@ -1,54 +1,18 @@
-"""Parameter attributes that start a layer where its PyTorch counterpart starts.
+"""Initial values of tensors, where a network starts otherwise than Paddle's layers do.
 
-Paddle's own defaults differ: a 3x3 convolution of 256 channels starts at a standard deviation of
-.0295 where PyTorch's starts at .0120, and biases start at 0 instead of uniform.
+Paddle's own defaults are not PyTorch's: a 3x3 convolution of 256 channels starts at a standard
+deviation of .0295 where PyTorch's starts at .0120, and biases start at 0 instead of uniform.
 """
 
 from __future__ import annotations
 
 import math
 
-from paddle import ParamAttr
 from paddle.nn import initializer
+from paddle.nn.initializer import Initializer
 
 
-def kaiming_normal_fan_out(out_channels: int, kernel_size: int) -> ParamAttr:
-    """Normal with variance 2 / (out_channels * kernel_size^2): the encoder's convolutions."""
-    fan_out = out_channels * kernel_size**2
-    return ParamAttr(initializer=initializer.KaimingNormal(fan_in=fan_out))
-
-
-def kaiming_uniform(fan_in: int, *, a: float) -> ParamAttr:
-    """Uniform in +-sqrt(6 / ((1 + a^2) fan_in)), as torch.nn.init.kaiming_uniform_."""
-    return ParamAttr(
-        initializer=initializer.KaimingUniform(
-            fan_in=fan_in, negative_slope=a, nonlinearity="leaky_relu"
-        )
-    )
-
-
-def torch_default_weight(fan_in: int) -> ParamAttr:
-    """What torch.nn.Conv2d and Linear give their weights: uniform in +-1 / sqrt(fan_in)."""
-    return kaiming_uniform(fan_in, a=math.sqrt(5))
-
-
-def torch_default_bias(fan_in: int) -> ParamAttr:
-    """What torch.nn.Conv2d and Linear give their biases: uniform in +-1 / sqrt(fan_in)."""
-    bound = 1 / math.sqrt(fan_in)
-    return ParamAttr(initializer=initializer.Uniform(-bound, bound))
-
-
-def zeros() -> ParamAttr:
-    """Zeros: the FPN's biases."""
-    return ParamAttr(initializer=initializer.Constant(0.0))
-
-
-def xavier_uniform() -> initializer.Initializer:
-    """Uniform in +-sqrt(6 / (fan_in + fan_out)), as torch.nn.init.xavier_uniform_."""
-    return initializer.XavierUniform()
-
-
-def kaiming_normal(fan: int) -> initializer.Initializer:
+def kaiming_normal(fan: int) -> Initializer:
     """Normal with variance 2 / fan, as torch.nn.init.kaiming_normal_.
 
     Args:
@@ -58,11 +22,32 @@ def kaiming_normal(fan: int) -> initializer.Initializer:
     return initializer.KaimingNormal(fan_in=fan)
 
 
-def normal(std: float) -> initializer.Initializer:
+def kaiming_uniform(fan_in: int, *, a: float) -> Initializer:
+    """Uniform in +-sqrt(6 / ((1 + a^2) fan_in)), as torch.nn.init.kaiming_uniform_."""
+    return initializer.KaimingUniform(fan_in=fan_in, negative_slope=a, nonlinearity="leaky_relu")
+
+
+def xavier_uniform() -> Initializer:
+    """Uniform in +-sqrt(6 / (fan_in + fan_out)), as torch.nn.init.xavier_uniform_."""
+    return initializer.XavierUniform()
+
+
+def normal(std: float) -> Initializer:
     """Normal with mean 0."""
     return initializer.Normal(0.0, std)
 
 
-def constant(value: float) -> initializer.Initializer:
+def constant(value: float) -> Initializer:
     """One value throughout."""
     return initializer.Constant(value)
+
+
+def torch_default_weight(fan_in: int) -> Initializer:
+    """What torch.nn.Conv2d and Linear give their weights: uniform in +-1 / sqrt(fan_in)."""
+    return kaiming_uniform(fan_in, a=math.sqrt(5))
+
+
+def torch_default_bias(fan_in: int) -> Initializer:
+    """What torch.nn.Conv2d and Linear give their biases: uniform in +-1 / sqrt(fan_in)."""
+    bound = 1 / math.sqrt(fan_in)
+    return initializer.Uniform(-bound, bound)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import paddle
 import paddle.nn.functional as F
-from paddle import ParamAttr, nn
+from paddle import nn
 from paddle.nn.initializer import Initializer
 
 from factseg_paddle.models.initializers import torch_default_bias, torch_default_weight
@@ -25,8 +25,8 @@ def conv(
     dilation: int = 1,
     groups: int = 1,
     bias: bool = False,
-    weight_init: Initializer | ParamAttr | None = None,
-    bias_init: Initializer | ParamAttr | None = None,
+    weight_init: Initializer | None = None,
+    bias_init: Initializer | None = None,
 ) -> nn.Conv2D:
     """A convolution whose padding keeps the size unless it is given.
 
@@ -41,8 +41,8 @@ def conv(
         padding=kernel_size // 2 * dilation if padding is None else padding,
         dilation=dilation,
         groups=groups,
-        weight_attr=_attr(weight_init) or torch_default_weight(fan_in),
-        bias_attr=(_attr(bias_init) or torch_default_bias(fan_in)) if bias else False,
+        weight_attr=weight_init or torch_default_weight(fan_in),
+        bias_attr=(bias_init or torch_default_bias(fan_in)) if bias else False,
     )
 
 
@@ -54,7 +54,7 @@ def deconv(
     stride: int,
     padding: int = 0,
     bias: bool = False,
-    weight_init: Initializer | ParamAttr | None = None,
+    weight_init: Initializer | None = None,
 ) -> nn.Conv2DTranspose:
     """A transposed convolution to (size - 1) * stride - 2 * padding + kernel_size.
 
@@ -67,7 +67,7 @@ def deconv(
         kernel_size,
         stride=stride,
         padding=padding,
-        weight_attr=_attr(weight_init) or torch_default_weight(fan_in),
+        weight_attr=weight_init or torch_default_weight(fan_in),
         bias_attr=torch_default_bias(fan_in) if bias else False,
     )
 
@@ -100,7 +100,7 @@ def conv_bn_relu(
     stride: int = 1,
     dilation: int = 1,
     bias: bool = False,
-    weight_init: Initializer | ParamAttr | None = None,
+    weight_init: Initializer | None = None,
 ) -> nn.Sequential:
     """Convolution (0), BatchNorm (1) and ReLU (2)."""
     return nn.Sequential(
@@ -157,13 +157,13 @@ def check_image_batch(x: paddle.Tensor, divisor: int = 1, smallest: int = 1) -> 
         raise ValueError(f"input of shape {list(x.shape)} is not a batch of images [N, 3, H, W]")
     least = -(-smallest // divisor) * divisor
     for side, size in zip(("height", "width"), x.shape[2:], strict=True):
-        if size < least:
-            raise ValueError(f"{side} {size} is too small; use {least} or more")
         if size % divisor:
             lower = size // divisor * divisor
-            raise ValueError(
-                f"{side} {size} is not divisible by {divisor}; use {lower} or {lower + divisor}"
-            )
+            sizes = sorted({max(least, near) for near in (lower, lower + divisor)})
+            use = " or ".join(map(str, sizes))
+            raise ValueError(f"{side} {size} is not divisible by {divisor}; use {use}")
+        if size < least:
+            raise ValueError(f"{side} {size} is too small; use {least} or more")
 
 
 def check_pooled_batch(x: paddle.Tensor, training: bool) -> None:
@@ -179,7 +179,3 @@ def check_pooled_batch(x: paddle.Tensor, training: bool) -> None:
             "a batch of one image leaves BatchNorm one value a channel behind the mean over the "
             "image; train with two images or more"
         )
-
-
-def _attr(init: Initializer | ParamAttr | None) -> ParamAttr | None:
-    return ParamAttr(initializer=init) if isinstance(init, Initializer) else init

@@ -44,9 +44,7 @@ class SemanticFPN(nn.Layer):
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
         """The pretrained layers by torchvision's names."""
-        resnet = self.en.resnet
-        names = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
-        return {name: getattr(resnet, name) for name in names}
+        return self.en.resnet.backbone_layers()
 
 
 def semanticfpn_resnet50(num_classes: int) -> SemanticFPN:

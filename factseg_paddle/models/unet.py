@@ -15,7 +15,14 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from factseg_paddle.models.layers import batch_norm, check_image_batch, conv, deconv, enlarge
+from factseg_paddle.models.layers import (
+    batch_norm,
+    check_image_batch,
+    conv,
+    conv_bn_relu,
+    deconv,
+    enlarge,
+)
 from factseg_paddle.models.output import SegmentationOutput
 
 
@@ -238,12 +245,8 @@ class _NaiveDecoder(nn.Layer):
 
 def _two_convs(in_channels: int, mid_channels: int, out_channels: int) -> list[nn.Layer]:
     return [
-        conv(in_channels, mid_channels, 3),
-        batch_norm(mid_channels),
-        nn.ReLU(),
-        conv(mid_channels, out_channels, 3),
-        batch_norm(out_channels),
-        nn.ReLU(),
+        *conv_bn_relu(in_channels, mid_channels, 3),
+        *conv_bn_relu(mid_channels, out_channels, 3),
     ]
 
 

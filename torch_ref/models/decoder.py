@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from torch_ref.models.layers import conv_bn_relu
+
 
 class AsymmetricDecoder(nn.Module):
     """Bring every pyramid level to stride 4 and average the levels.
@@ -54,8 +56,6 @@ class AsymmetricDecoder(nn.Module):
 
 def _layer(in_channels: int, out_channels: int, *, upsample: bool) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(),
+        *conv_bn_relu(in_channels, out_channels, 3),
         nn.UpsamplingBilinear2d(scale_factor=2) if upsample else nn.Identity(),
     )

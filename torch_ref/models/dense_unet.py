@@ -15,7 +15,7 @@ from torch import nn
 
 from torch_ref.models.backbones.densenet import DenseNet, densenet121
 from torch_ref.models.initializers import constant, kaiming_uniform, xavier_uniform
-from torch_ref.models.layers import batch_norm, check_image_batch, conv
+from torch_ref.models.layers import check_image_batch, conv, conv_bn_relu
 from torch_ref.models.output import SegmentationOutput
 
 WIDTHS = (256, 128, 64, 32, 16)
@@ -88,9 +88,7 @@ class _Block(nn.Module):
 
 def _conv_bn_relu(in_channels: int, out_channels: int) -> nn.Sequential:
     init = kaiming_uniform(in_channels * 9, a=0)
-    return nn.Sequential(
-        conv(in_channels, out_channels, 3, weight_init=init), batch_norm(out_channels), nn.ReLU()
-    )
+    return conv_bn_relu(in_channels, out_channels, 3, weight_init=init)
 
 
 def denseunet_densenet121(num_classes: int) -> DenseUNet:

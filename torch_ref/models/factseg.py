@@ -11,12 +11,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from torch_ref.models.backbones import BACKBONES, ResNetEncoder
 from torch_ref.models.decoder import AsymmetricDecoder
 from torch_ref.models.fpn import FPN
+from torch_ref.models.layers import check_image_batch, conv, enlarge
 
 SIZE_DIVISOR = 32
 
@@ -69,8 +69,8 @@ class FactSeg(nn.Module):
         self.bifpn = FPN(channels, strides)
         self.fg_decoder = AsymmetricDecoder(256, 128, strides)
         self.bi_decoder = AsymmetricDecoder(256, 128, strides)
-        self.fg_cls = nn.Conv2d(128, num_classes, 1)
-        self.bi_cls = nn.Conv2d(128, 1, 1)
+        self.fg_cls = conv(128, num_classes, 1, bias=True)
+        self.bi_cls = conv(128, 1, 1, bias=True)
 
     def forward(self, x: torch.Tensor) -> FactSegOutput:
         """Map images [N, 3, H, W] to logits at the same size.
@@ -78,27 +78,14 @@ class FactSeg(nn.Module):
         Raises:
             ValueError: x is not [N, 3, H, W], or a side does not divide by 32.
         """
-        _check_input(x)
+        check_image_batch(x, divisor=SIZE_DIVISOR)
         features = self.resencoder(x)
         class_logits = self.fg_cls(self.fg_decoder(self.fgfpn(features)))
         binary_logits = self.bi_cls(self.bi_decoder(self.bifpn(features)))
-        return FactSegOutput(_upsample_x4(class_logits), _upsample_x4(binary_logits))
-
-
-def _upsample_x4(logits: torch.Tensor) -> torch.Tensor:
-    return F.interpolate(logits, scale_factor=4, mode="bilinear", align_corners=True)
-
-
-def _check_input(x: torch.Tensor) -> None:
-    if x.ndim != 4 or x.shape[1] != 3:
-        raise ValueError(f"input of shape {list(x.shape)} is not a batch of images [N, 3, H, W]")
-    for side, size in zip(("height", "width"), x.shape[2:], strict=True):
-        if size % SIZE_DIVISOR or size == 0:
-            lower = size // SIZE_DIVISOR * SIZE_DIVISOR
-            sizes = [str(s) for s in (lower, lower + SIZE_DIVISOR) if s > 0]
-            raise ValueError(
-                f"{side} {size} is not divisible by {SIZE_DIVISOR}; use {' or '.join(sizes)}"
-            )
+        return FactSegOutput(
+            enlarge(class_logits, 4, align_corners=True),
+            enlarge(binary_logits, 4, align_corners=True),
+        )
 
 
 def _variant(backbone: str) -> Callable[..., FactSeg]:

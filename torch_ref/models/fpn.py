@@ -14,6 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from torch_ref.models.initializers import constant, kaiming_uniform
+from torch_ref.models.layers import conv
+
 
 class FPN(nn.Module):
     """Lateral 1x1 convolutions, nearest top-down pathway, 3x3 output convolutions.
@@ -49,7 +52,11 @@ class FPN(nn.Module):
 
 
 def _conv(in_channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
-    nn.init.kaiming_uniform_(conv.weight, a=1)
-    nn.init.zeros_(conv.bias)
-    return conv
+    return conv(
+        in_channels,
+        out_channels,
+        kernel_size,
+        bias=True,
+        weight_init=kaiming_uniform(in_channels * kernel_size**2, a=1),
+        bias_init=constant(0.0),
+    )

@@ -147,13 +147,13 @@ def check_image_batch(x: torch.Tensor, divisor: int = 1, smallest: int = 1) -> N
         raise ValueError(f"input of shape {list(x.shape)} is not a batch of images [N, 3, H, W]")
     least = -(-smallest // divisor) * divisor
     for side, size in zip(("height", "width"), x.shape[2:], strict=True):
-        if size < least:
-            raise ValueError(f"{side} {size} is too small; use {least} or more")
         if size % divisor:
             lower = size // divisor * divisor
-            raise ValueError(
-                f"{side} {size} is not divisible by {divisor}; use {lower} or {lower + divisor}"
-            )
+            sizes = sorted({max(least, near) for near in (lower, lower + divisor)})
+            use = " or ".join(map(str, sizes))
+            raise ValueError(f"{side} {size} is not divisible by {divisor}; use {use}")
+        if size < least:
+            raise ValueError(f"{side} {size} is too small; use {least} or more")
 
 
 def check_pooled_batch(x: torch.Tensor, training: bool) -> None:

@@ -15,7 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from torch_ref.models.layers import batch_norm, check_image_batch, conv, deconv, enlarge
+from torch_ref.models.layers import (
+    batch_norm,
+    check_image_batch,
+    conv,
+    conv_bn_relu,
+    deconv,
+    enlarge,
+)
 from torch_ref.models.output import SegmentationOutput
 
 
@@ -238,12 +245,8 @@ class _NaiveDecoder(nn.Module):
 
 def _two_convs(in_channels: int, mid_channels: int, out_channels: int) -> list[nn.Module]:
     return [
-        conv(in_channels, mid_channels, 3),
-        batch_norm(mid_channels),
-        nn.ReLU(),
-        conv(mid_channels, out_channels, 3),
-        batch_norm(out_channels),
-        nn.ReLU(),
+        *conv_bn_relu(in_channels, mid_channels, 3),
+        *conv_bn_relu(mid_channels, out_channels, 3),
     ]
 
 

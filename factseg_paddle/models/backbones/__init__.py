@@ -3,6 +3,7 @@
 from factseg_paddle.models.backbones.resnet import (
     ResNet,
     ResNetEncoder,
+    named_backbone_layers,
     resnet18,
     resnet34,
     resnet50,
@@ -18,4 +19,4 @@ BACKBONES = {
     "resnet152": resnet152,
 }
 
-__all__ = ["BACKBONES", "ResNet", "ResNetEncoder", *BACKBONES]
+__all__ = ["BACKBONES", "ResNet", "ResNetEncoder", "named_backbone_layers", *BACKBONES]

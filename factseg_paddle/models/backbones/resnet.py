@@ -15,8 +15,8 @@ import paddle
 from paddle import nn
 
 from factseg_paddle.models.backbones.recompute import recompute_stage
-from factseg_paddle.models.initializers import kaiming_normal_fan_out
-from factseg_paddle.models.layers import linear
+from factseg_paddle.models.initializers import kaiming_normal
+from factseg_paddle.models.layers import conv, linear
 
 
 class BasicBlock(nn.Layer):
@@ -159,6 +159,11 @@ class ResNet(nn.Layer):
         c5 = self._stage(4, c4)
         return c2, c3, c4, c5
 
+    def backbone_layers(self) -> dict[str, nn.Layer]:
+        """The pretrained layers by torchvision's names, without the head."""
+        stages = self.layer1, self.layer2, self.layer3, self.layer4
+        return named_backbone_layers(self.conv1, self.bn1, *stages)
+
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """Map [N, 3, H, W] to class logits [N, num_classes].
 
@@ -254,6 +259,12 @@ def resnet152(**options: Any) -> ResNet:
     return ResNet(Bottleneck, (3, 8, 36, 3), **options)
 
 
+def named_backbone_layers(conv1: nn.Layer, bn1: nn.Layer, *stages: nn.Layer) -> dict[str, nn.Layer]:
+    """A ResNet's layers by torchvision's names, for a network that holds them under other names."""
+    layers = {f"layer{number}": stage for number, stage in enumerate(stages, start=1)}
+    return {"conv1": conv1, "bn1": bn1} | layers
+
+
 def _deep_stem(first: int, second: int, third: int) -> nn.Sequential:
     return nn.Sequential(
         _conv(3, first, 3, 2),
@@ -290,15 +301,13 @@ def _make_stage(
 def _conv(
     in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, dilation: int = 1
 ) -> nn.Conv2D:
-    return nn.Conv2D(
+    return conv(
         in_channels,
         out_channels,
         kernel_size,
         stride=stride,
-        padding=kernel_size // 2 * dilation,
         dilation=dilation,
-        weight_attr=kaiming_normal_fan_out(out_channels, kernel_size),
-        bias_attr=False,
+        weight_init=kaiming_normal(out_channels * kernel_size**2),
     )
 
 
