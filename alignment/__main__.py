@@ -75,7 +75,7 @@ def _run(args: argparse.Namespace, progress: ProgressBar) -> tuple[bool, str]:
             torch_weights=args.torch_weights,
             paddle_weights=args.paddle_weights,
             torch_recorded=args.torch_records is not None,
-            torch_runs=args.side != "paddle" and args.torch_records is None,
+            side=args.side,
         )
     )
     pair = _with_train_steps(pair, args.train_steps)
@@ -159,7 +159,7 @@ def _parse(argv: Sequence[str] | None, default_out: str) -> argparse.Namespace:
     add("--image", type=Path, help="image file (our own networks)")
     add("--mask", type=Path, help="its mask, colours or indices (our own networks)")
     add(
-        "--crop", type=int, metavar="N", help="side of the square input, a multiple of 32 (factseg)"
+        "--crop", type=int, metavar="N", help="side of the square input, a multiple of 32 (our own)"
     )
     add(
         "--train-steps",

@@ -156,8 +156,7 @@ class Data(Section):
     @model_validator(mode="after")
     def _kind_fits(self) -> Data:
         folder = ("train", "val", "image_suffix", "mask_suffix", "palette", "class_names")
-        fields = type(self).model_fields
-        given = [key for key in folder if getattr(self, key) != fields[key].default]
+        given = self.changed(*folder)
         if self.kind in _BUILT_IN:
             name, classes = _BUILT_IN[self.kind]
             if given:
@@ -234,13 +233,8 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _keys_fit_the_name(self) -> Model:
-        fields = type(self).model_fields
         own = ("backbone", "output_stride", "frozen_stages", "frozen_batch_norm")
-        given = [
-            key
-            for key in (*own, "gradient_checkpointing")
-            if getattr(self, key) != fields[key].default
-        ]
+        given = self.changed(*own, "gradient_checkpointing")
         if self.name == "factseg" and self.options:
             raise ValueError("options belong to other networks; factseg has keys of its own")
         if self.name != "factseg" and given:
@@ -307,15 +301,13 @@ class Optimizer(Section):
             "milestones": ("step",),
             "gamma": ("step",),
         }
-        fields = type(self).model_fields
-        for key, users in schedules.items():
-            is_given = getattr(self, key) != fields[key].get_default(call_default_factory=True)
-            if is_given and self.schedule not in users:
-                known = " or ".join(users)
+        for key in self.changed(*schedules):
+            if self.schedule not in schedules[key]:
+                known = " or ".join(schedules[key])
                 raise ValueError(
                     f"{key} belongs to schedule {known}, and schedule is {self.schedule}"
                 )
-        if self.kind == "adam" and self.momentum != fields["momentum"].default:
+        if self.kind == "adam" and self.changed("momentum"):
             raise ValueError("momentum belongs to kind momentum, and kind is adam")
         return self
 

@@ -23,6 +23,15 @@ class Section(BaseModel):
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True
     )
 
+    def changed(self, *keys: str) -> list[str]:
+        """Those of the keys whose value is not the default."""
+        fields = type(self).model_fields
+        return [
+            key
+            for key in keys
+            if getattr(self, key) != fields[key].get_default(call_default_factory=True)
+        ]
+
 
 class HorizontalFlip(Section):
     """Mirror left and right."""

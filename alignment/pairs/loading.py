@@ -9,7 +9,6 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,7 @@ from factseg_paddle.io import CheckpointError
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line says about the pair; see `python -m alignment --help`.
-
-    Attributes:
-        torch_runs: torch's side runs, and is not read from a record or left out.
-    """
+    """What the command line says about the pair; see `python -m alignment --help`."""
 
     pair: str = "factseg"
     seed: int = 0
@@ -34,7 +29,12 @@ class Request:
     torch_weights: Path | None = None
     paddle_weights: Path | None = None
     torch_recorded: bool = False
-    torch_runs: bool = True
+    side: str = "both"
+
+    @property
+    def torch_runs(self) -> bool:
+        """Torch's side runs: it is neither read from a record nor left out."""
+        return self.side != "paddle" and not self.torch_recorded
 
 
 def load_pair(request: Request) -> Pair:
@@ -66,14 +66,12 @@ def _own_pair(request: Request) -> Pair:
 
 def _check_name(request: Request) -> None:
     """Only the framework that runs may be imported; the names are the same in both."""
-    package = importlib.import_module("torch_ref" if request.torch_runs else "factseg_paddle")
-    names = ["factseg", *package.list_models()]
+    package = "torch_ref" if request.torch_runs else "factseg_paddle"
+    creation = importlib.import_module(f"{package}.models.creation")
+    names = ["factseg", *creation.list_models()]
     if request.pair not in names:
-        close = get_close_matches(request.pair, names, n=3, cutoff=0.5)
-        choice = f"did you mean {' or '.join(close)}" if close else f"known are {', '.join(names)}"
-        raise AlignmentError(
-            f"pair {request.pair!r} is not known; {choice}? One's own is FILE.py:FUNCTION"
-        )
+        sentence = creation.explain_unknown("pair", request.pair, names)
+        raise AlignmentError(f"{sentence} (one's own is FILE.py:FUNCTION)")
 
 
 def _users_pair(request: Request) -> Pair:

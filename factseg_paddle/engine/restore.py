@@ -14,7 +14,7 @@ from paddle import nn
 from factseg_paddle.config import ConfigError, change_config, load_config, make_config
 from factseg_paddle.config_schema import Config
 from factseg_paddle.engine.build import build_model, select_device
-from factseg_paddle.engine.weights import load_weights, read_weights
+from factseg_paddle.engine.weights import read_weights, set_weights
 from factseg_paddle.io import CheckpointError, sha256_of_file
 
 CLASS_HEAD = "fg_cls.weight"
@@ -75,7 +75,7 @@ def restore(
         raise CheckpointError(f"{file} is no FactSeg checkpoint: it has no {CLASS_HEAD}")
     select_device(found.device)
     network = build_model(found.model, found.data.num_classes)
-    report = load_weights(network, weights)
+    report = set_weights(network, file, arrays)
     if report.kept:
         raise CheckpointError(
             f"{source} says data.num_classes {found.data.num_classes}, but {file} has other "

@@ -97,28 +97,37 @@ def load_weights(model: nn.Layer, path: str | Path) -> LoadReport:
     Raises:
         CheckpointError: as `read_weights`, or a name or shape does not fit; nothing is loaded.
     """
-    file, arrays = read_weights(path)
-    differing, classes = _of_other_classes(model, arrays)
+    return set_weights(model, *read_weights(path))
+
+
+def set_weights(model: nn.Layer, file: Path, arrays: Mapping[str, np.ndarray]) -> LoadReport:
+    """`load_weights` of what `read_weights` gave.
+
+    Raises:
+        CheckpointError: a name or shape does not fit; nothing is loaded.
+    """
+    own = model.state_dict()
+    differing, classes = _of_other_classes(own, arrays, model.num_classes)
     given = {name: array for name, array in arrays.items() if name not in differing}
-    _set_all(model.state_dict(), given, file, kept=differing)
+    _set_all(own, given, file, kept=differing)
     reason = f"{classes} classes in the file, {model.num_classes} here" if differing else ""
     return LoadReport(file, tuple(given), differing, differing, reason)
 
 
 def _of_other_classes(
-    model: nn.Layer, arrays: Mapping[str, np.ndarray]
+    own: Mapping[str, paddle.Tensor], arrays: Mapping[str, np.ndarray], num_classes: int
 ) -> tuple[tuple[str, ...], int]:
     """The tensors that differ from the network's in the number of classes alone, and that number.
 
     Nothing where the file's tensors do not agree on one number.
     """
     differing, counts = [], set()
-    for name, tensor in model.state_dict().items():
-        ours, theirs = list(tensor.shape), list(arrays[name].shape) if name in arrays else None
-        if theirs is None or ours == theirs or len(ours) != len(theirs):
+    for name in filter(arrays.__contains__, own):
+        ours, theirs = own[name].shape, arrays[name].shape
+        if len(ours) != len(theirs):
             continue
         changed = [(a, b) for a, b in zip(ours, theirs, strict=True) if a != b]
-        if {a for a, _ in changed} == {model.num_classes}:
+        if {a for a, _ in changed} == {num_classes}:
             differing.append(name)
             counts |= {b for _, b in changed}
     return (tuple(differing), counts.pop()) if len(counts) == 1 else ((), 0)

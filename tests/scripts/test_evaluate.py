@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from factseg_paddle.engine import restore
+from factseg_paddle.engine.weights import load_weights
 from factseg_paddle.inference.predictor import network_predictor
 from factseg_paddle.io import sha256_of_file
 from tests.engine.tiny import seeded
@@ -40,7 +41,7 @@ def run(*options):
 def counted(config, weights, **options):
     """The confusion matrix by the plain full-map computation."""
     net = seeded(0, num_classes=16)
-    restore.load_weights(net, weights)
+    load_weights(net, weights)
     data = pairs.open_pairs(restore.load_config(config).data, "val")
     total = np.zeros((16, 16), int)
     predict = network_predictor(net)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from factseg_paddle.data.image_files import read_image, write_png
 from factseg_paddle.engine import restore, run_prediction
+from factseg_paddle.engine.weights import load_weights
 from factseg_paddle.inference.predictor import network_predictor
 from tests.engine.tiny import seeded
 from tests.inference import naive
@@ -43,7 +44,7 @@ def test_a_folder_with_masks(given, sample, tmp_path, capsys):
     for kind in ("index", "color", "overlay", "error"):
         assert sorted(p.name for p in (tmp_path / "out" / kind).iterdir()) == names
     net = seeded(0, num_classes=16)
-    restore.load_weights(net, tmp_path / "w.pdparams")
+    load_weights(net, tmp_path / "w.pdparams")
     exact = naive.probabilities(
         read_image(images / names[0]), network_predictor(net), size=64, stride=48
     )

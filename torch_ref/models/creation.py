@@ -36,7 +36,7 @@ def create_model(name: str, num_classes: int = 21, **options: Any) -> nn.Module:
     """
     builders = _builders()
     if name not in builders:
-        raise ValueError(_unknown("network", name, sorted(builders)))
+        raise ValueError(explain_unknown("network", name, sorted(builders)))
     if num_classes < 2:
         raise ValueError(
             f"num_classes {num_classes} is too few: background and one foreground class make 2"
@@ -44,7 +44,7 @@ def create_model(name: str, num_classes: int = 21, **options: Any) -> nn.Module:
     known = list(inspect.signature(builders[name]).parameters)[1:]
     for option in options:
         if option not in known:
-            raise ValueError(_unknown(f"option of {name}", option, known))
+            raise ValueError(explain_unknown(f"option of {name}", option, known))
     return builders[name](num_classes, **options)
 
 
@@ -66,7 +66,8 @@ def _builders() -> dict[str, Builder]:
     }
 
 
-def _unknown(what: str, given: str, known: list[str]) -> str:
+def explain_unknown(what: str, given: str, known: list[str]) -> str:
+    """A sentence on a name that is not known: names like it, or all that are known."""
     close = get_close_matches(given, known, n=3, cutoff=0.5)
-    choice = f"did you mean {' or '.join(close)}?" if close else f"known are: {', '.join(known)}"
+    choice = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(known)}"
     return f"{what} {given!r} is not known; {choice if known else 'it has none'}"
