@@ -246,19 +246,33 @@ class Loss(Section):
     """What is minimised.
 
     Attributes:
-        kind: "joint" is FactSeg's (see `factseg_paddle.losses.JointLoss`), "cross_entropy" that of
-            all other networks, with their auxiliary heads'.
+        kind: "joint" is FactSeg's (see `factseg_paddle.losses.JointLoss`). The others are for all
+            other networks, with their auxiliary heads': "cross_entropy"; "focal", "annealed_focal"
+            and "dice", see `FocalLoss`, `AnnealedFocalLoss` and `DiceLoss` there.
+        sampling: which pixels joint and cross_entropy take, and ratio, thresh and min_kept with it.
         form: of the joint loss.
+        gamma: focusing exponent of focal and annealed_focal.
+        annealing_steps: iterations until annealed_focal is the focal loss.
         aux_weight: of each auxiliary head's loss; null for the network's own.
     """
 
-    kind: Literal["joint", "cross_entropy"] = "joint"
+    kind: Literal["joint", "cross_entropy", "focal", "annealed_focal", "dice"] = "joint"
     sampling: Literal["som", "ohem", "mean"] = "som"
     ratio: Annotated[float, Field(gt=0, le=1)] = 0.1
     form: Literal["logits", "literal"] = "logits"
     thresh: Annotated[float, Field(gt=0, le=1)] = 0.7
     min_kept: Positive = 100_000
+    gamma: Annotated[float, Field(ge=0)] = 2.0
+    annealing_steps: Positive = 10_000
     aux_weight: Annotated[float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _every_key_counts(self) -> Loss:
+        sampled = ("joint", "cross_entropy")
+        owners = dict.fromkeys(("sampling", "ratio", "thresh", "min_kept"), sampled)
+        owners |= {"form": ("joint",), "annealing_steps": ("annealed_focal",)}
+        self.check_owners("kind", owners | {"gamma": ("focal", "annealed_focal")})
+        return self
 
 
 class Optimizer(Section):
@@ -301,14 +315,8 @@ class Optimizer(Section):
             "milestones": ("step",),
             "gamma": ("step",),
         }
-        for key in self.changed(*schedules):
-            if self.schedule not in schedules[key]:
-                known = " or ".join(schedules[key])
-                raise ValueError(
-                    f"{key} belongs to schedule {known}, and schedule is {self.schedule}"
-                )
-        if self.kind == "adam" and self.changed("momentum"):
-            raise ValueError("momentum belongs to kind momentum, and kind is adam")
+        self.check_owners("schedule", schedules)
+        self.check_owners("kind", {"momentum": ("momentum",)})
         return self
 
     @model_validator(mode="after")
@@ -408,11 +416,10 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _loss_fits(self) -> Config:
-        kind = "joint" if self.model.name == "factseg" else "cross_entropy"
-        if self.loss.kind != kind:
-            raise ValueError(
-                f"loss.kind is {self.loss.kind}, but {self.model.name} learns by {kind}"
-            )
+        name, kind = self.model.name, self.loss.kind
+        if (name == "factseg") != (kind == "joint"):
+            use = "joint" if name == "factseg" else "cross_entropy"
+            raise ValueError(f"loss.kind is {kind}, with which {name} can't learn; use {use}")
         return self
 
     @model_validator(mode="after")

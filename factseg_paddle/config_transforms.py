@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -31,6 +31,22 @@ class Section(BaseModel):
             for key in keys
             if getattr(self, key) != fields[key].get_default(call_default_factory=True)
         ]
+
+    def check_owners(self, choice: str, owners: Mapping[str, Sequence[str]]) -> None:
+        """Refuse a key that is set and would change nothing.
+
+        Args:
+            choice: the key that decides.
+            owners: {key: the values of `choice` with which it counts}.
+
+        Raises:
+            ValueError: `choice` has another value, and the key is not at its default.
+        """
+        chosen = getattr(self, choice)
+        for key in self.changed(*owners):
+            if chosen not in owners[key]:
+                known = " or ".join(owners[key])
+                raise ValueError(f"{key} belongs to {choice} {known}, and {choice} is {chosen}")
 
 
 class HorizontalFlip(Section):

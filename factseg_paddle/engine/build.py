@@ -7,7 +7,14 @@ from paddle import nn
 
 from factseg_paddle.config_schema import Loss, Model, Optimizer
 from factseg_paddle.engine.schedule import Schedule
-from factseg_paddle.losses import AuxiliaryLoss, CrossEntropyLoss, JointLoss
+from factseg_paddle.losses import (
+    AnnealedFocalLoss,
+    AuxiliaryLoss,
+    CrossEntropyLoss,
+    DiceLoss,
+    FocalLoss,
+    JointLoss,
+)
 from factseg_paddle.models import FactSeg, create_model
 
 
@@ -62,10 +69,17 @@ def build_loss(settings: Loss, ignore_index: int, network: nn.Layer) -> nn.Layer
     sampling = {"thresh": settings.thresh, "min_kept": settings.min_kept}
     if settings.kind == "joint":
         return JointLoss(ignore_index, settings.sampling, settings.ratio, settings.form, **sampling)
+    if settings.kind == "cross_entropy":
+        loss = CrossEntropyLoss(ignore_index, settings.sampling, settings.ratio, **sampling)
+    elif settings.kind == "focal":
+        loss = FocalLoss(gamma=settings.gamma, ignore_index=ignore_index)
+    elif settings.kind == "annealed_focal":
+        loss = AnnealedFocalLoss(settings.annealing_steps, settings.gamma, ignore_index)
+    else:
+        loss = DiceLoss(ignore_index=ignore_index)
     weight = settings.aux_weight
     if weight is None:
         weight = getattr(network, "aux_weight", 0.0)  # networks without such heads have none
-    loss = CrossEntropyLoss(ignore_index, settings.sampling, settings.ratio, **sampling)
     return AuxiliaryLoss(loss, weight)
 
 

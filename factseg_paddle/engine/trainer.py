@@ -38,6 +38,7 @@ from factseg_paddle.engine.step import (
 )
 from factseg_paddle.engine.validation import InterruptedEvaluationError, Validation
 from factseg_paddle.engine.weights import load_backbone, load_weights
+from factseg_paddle.losses import set_step
 
 CONFIG_FILE = "config.yml"
 
@@ -93,9 +94,10 @@ class Trainer:
         self._state = TrainState(0, len(dataset), as_plain(config), processes.count)
         if resume is not None:
             self._state = self._restored(resume)
+        self._loss = build_loss(config.loss, config.data.ignore_index, self._network)
         self._step = TrainStep(
             processes.wrap(self._network),
-            build_loss(config.loss, config.data.ignore_index, self._network),
+            self._loss,
             self._optimizer,
             schedule,
             scaler=self._scaler,
@@ -150,6 +152,7 @@ class Trainer:
             clock.batch_is_read()
             # Whatever the network draws depends on the iteration, not on what was drawn before.
             paddle.seed(self._config.seed + self._state.iteration)
+            set_step(self._loss, self._state.iteration + 1)
             result = self._step(images, labels)
             clock.batch_is_done()
             self._note(result)

@@ -11,11 +11,19 @@ import pytest
 from factseg_paddle import create_model
 from factseg_paddle.config import ConfigError, load_config, make_config
 from factseg_paddle.data.synthetic import make_sample_dataset
+from factseg_paddle.engine.build import build_loss
 from factseg_paddle.engine.restore import restore
 from factseg_paddle.engine.start import train
 from factseg_paddle.engine.weights import load_backbone, load_weights, model_arrays
 from factseg_paddle.inference.predictor import network_predictor
 from factseg_paddle.io import CheckpointError, save_pdparams
+from factseg_paddle.losses import (
+    AnnealedFocalLoss,
+    CrossEntropyLoss,
+    DiceLoss,
+    FocalLoss,
+    set_step,
+)
 from tests.paths import REPO
 
 NAME = "unet_bilinear_w32"
@@ -91,7 +99,8 @@ BAD = {
         f"backbone belong to factseg; {NAME} takes options",
     ),
     "options of factseg": ({"options": {"x": 1}}, "joint", "options belong to other networks"),
-    "wrong loss": ({"name": NAME}, "joint", f"{NAME} learns by cross_entropy"),
+    "joint loss": ({"name": NAME}, "joint", f"with which {NAME} can't learn; use cross_entropy"),
+    "loss of others": ({}, "dice", "loss.kind is dice, with which factseg can't learn; use joint"),
 }
 
 
@@ -99,6 +108,58 @@ BAD = {
 def test_configuration_that_does_not_fit_is_refused(model, kind, message):
     with pytest.raises(ConfigError, match=message):
         make_config({"model": model, "loss": {"kind": kind}}, "test")
+
+
+@pytest.mark.parametrize(("key", "value"), [("ratio", 0.5), ("form", "literal"), ("gamma", 1.0)])
+def test_key_of_another_loss_is_refused(key, value):
+    with pytest.raises(ConfigError, match=f"loss: {key} belongs to kind .*, and kind is dice"):
+        make_config({"model": {"name": NAME}, "loss": {"kind": "dice", key: value}}, "test")
+
+
+LOSSES = {
+    "cross_entropy": ({"sampling": "mean"}, CrossEntropyLoss(sampling="mean")),
+    "focal": ({"gamma": 3.0}, FocalLoss(gamma=3.0)),
+    "annealed_focal": ({"gamma": 3.0, "annealing_steps": 9}, AnnealedFocalLoss(9, 3.0)),
+    "dice": ({}, DiceLoss()),
+}
+
+
+@pytest.mark.parametrize(("kind", "options", "expected"), [(k, *v) for k, v in LOSSES.items()])
+def test_losses_of_the_configuration(kind, options, expected):
+    settings = {"kind": kind, "aux_weight": 0.3, **options}
+    config = make_config({"model": {"name": NAME}, "loss": settings}, "test")
+    loss = build_loss(config.loss, 255, paddle.nn.Identity())
+    rng = np.random.default_rng(1)
+    logits, aux = (paddle.to_tensor(rng.normal(size=(2, 4, 8, 8))) for _ in range(2))
+    labels = paddle.to_tensor(rng.integers(0, 4, size=(2, 8, 8)))
+    set_step(loss, 4)
+    set_step(expected, 4)
+    for tensor in logits, aux:
+        tensor.stop_gradient = False
+    loss(logits, (aux,), labels).backward()
+    found = [tensor.grad.numpy() for tensor in (logits, aux)]
+    for tensor, weight, gradient in zip((logits, aux), (1, 0.3), found, strict=True):
+        tensor.clear_gradient()
+        (weight * expected(tensor, labels)).backward()
+        np.testing.assert_allclose(gradient, tensor.grad.numpy(), rtol=1e-12, atol=0)
+
+
+def test_annealed_loss_is_told_the_step_before_and_after_a_resume(run, monkeypatch, tmp_path):
+    opts = ["loss.kind=annealed_focal", "loss.sampling=som", "loss.ratio=0.1", "train.iters=3"]
+    opts += ["train.save_interval=1", f"train.save_dir={tmp_path / 'run'}"]
+    config = load_config(run / "config.yml", opts)
+    steps = []
+    forward = AnnealedFocalLoss.forward
+
+    def noting(self, *args):
+        steps.append(self.step)
+        return forward(self, *args)
+
+    monkeypatch.setattr(AnnealedFocalLoss, "forward", noting)
+    assert train(config) == 0
+    assert steps == [1, 2, 3]
+    assert train(config, resume=str(tmp_path / "run" / "iter_000001")) == 0
+    assert steps == [1, 2, 3, 2, 3]
 
 
 def test_misspelt_network_and_option_get_suggestions():
