@@ -79,7 +79,7 @@ def convert(source: Path, output: Path, to: Side, *, arch: str = "auto") -> Conv
             `model.pdparams` and `optimizer.pdopt`.
         output: The file to write; its folder must exist. An older file is replaced.
         to: The framework to convert to.
-        arch: "factseg", "resnet" or "auto".
+        arch: See `alignment.variants.identify`.
 
     Raises:
         CheckpointError: The source can't be converted, or the output not be written; the message
@@ -260,17 +260,7 @@ def _records(
 def _notes(
     checkpoint: Checkpoint, variant: Variant, origin: Manifest | str, optimizer: Optimizer
 ) -> tuple[str, ...]:
-    notes = []
-    counters = [spec.torch_name for spec in variant.specs if not spec.paddle_name]
-    if checkpoint.side == "torch":
-        if counters[0] in checkpoint.state:
-            notes.append(f"its {len(counters)} num_batches_tracked lie in the manifest")
-    elif isinstance(origin, str):
-        notes.append(f"num_batches_tracked is 0 in all {len(counters)} layers, since {origin}")
-    elif any(record.paddle is None for record in origin.tensors):
-        notes.append(f"num_batches_tracked and the form are those of {shown(origin.source)}")
-    else:
-        notes.append(f"without num_batches_tracked, in the form of {shown(origin.source)}")
+    notes = _counter_notes(checkpoint, variant, origin)
     form = optimizer.form if checkpoint.side == "torch" else checkpoint.form
     if form.others:
         notes.append(f"{_listed(form.others)}, beside the weights, is kept in the manifest")
@@ -278,3 +268,18 @@ def _notes(
     if dropped:
         notes.append(f"{_listed(dropped)}, beside the weights, is not converted: weights only")
     return (*notes, *optimizer.notes)
+
+
+def _counter_notes(checkpoint: Checkpoint, variant: Variant, origin: Manifest | str) -> list[str]:
+    counters = [spec.torch_name for spec in variant.specs if not spec.paddle_name]
+    if not counters:
+        return []  # a network without BatchNorm
+    if checkpoint.side == "torch":
+        if counters[0] not in checkpoint.state:
+            return []
+        return [f"its {len(counters)} num_batches_tracked lie in the manifest"]
+    if isinstance(origin, str):
+        return [f"num_batches_tracked is 0 in all {len(counters)} layers, since {origin}"]
+    if any(record.paddle is None for record in origin.tensors):
+        return [f"num_batches_tracked and the form are those of {shown(origin.source)}"]
+    return [f"without num_batches_tracked, in the form of {shown(origin.source)}"]

@@ -40,7 +40,8 @@ def run_converter(
     text = f"the {came} file{folder}; without it, all in weights/"
     parser.add_argument("--input", type=Path, help=text)
     parser.add_argument("--output", type=Path, help=f"default: the input's name with {goes}")
-    parser.add_argument("--arch", choices=(*ARCHS, "auto"), default="auto", help="default: auto")
+    text = f"{', '.join(ARCHS)}, a name of torch_ref.list_models(), or auto (the default)"
+    parser.add_argument("--arch", default="auto", metavar="NAME", help=text)
     arguments = parser.parse_args(argv)
     try:
         if arguments.input:

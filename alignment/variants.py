@@ -1,19 +1,24 @@
 """Which network a file's tensors belong to, and which of them don't fit it.
 
 A file has names and shapes but no layers. The layers come from `torch_ref`, built on
-`torch.device("meta")` with the depth and class count that the file's names and shapes tell.
+`torch.device("meta")` with the class count that the file's shapes tell. FactSeg and ResNet
+classifiers of any depth are known by their names; any other network has to be named.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from alignment.checkpoints import Checkpoint, Side, dtype_name
 from alignment.suggestions import nearest
 from alignment.tensor_map import TensorSpec
 from alignment.weights import torch_specs
 from factseg_paddle.io import CheckpointError, shown
+
+if TYPE_CHECKING:
+    import torch
 
 ARCHS = ("factseg", "resnet")
 
@@ -24,13 +29,12 @@ _WEIGHT_DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 @dataclass(frozen=True)
 class Variant:
-    """A network: architecture, depth, class count, and what each of its tensors becomes.
+    """A network: name, class count, and what each of its tensors becomes.
 
     `classes_from` is the tensor of the file that told the class count.
     """
 
-    arch: str
-    backbone: str
+    name: str
     num_classes: int
     classes_from: str
     specs: tuple[TensorSpec, ...]
@@ -45,8 +49,7 @@ class Variant:
         }
 
     def __str__(self) -> str:
-        name = f"FactSeg with {self.backbone}" if self.arch == "factseg" else self.backbone
-        return f"{name}, {self.num_classes} classes"
+        return f"{self.name}, {self.num_classes} classes"
 
 
 @dataclass(frozen=True)
@@ -59,25 +62,65 @@ class Misfit:
 
 
 def identify(checkpoint: Checkpoint, arch: str = "auto") -> Variant:
-    """The known network most like the file: the one with the fewest misfits.
+    """The network of that name, or the depth most like the file: with the fewest misfits.
 
     Args:
         checkpoint: The file.
-        arch: "factseg", "resnet", or "auto" to tell by the names.
+        arch: "factseg", "resnet", or "auto" to tell which of them by the names; or one of
+            `torch_ref.list_models()`.
 
     Raises:
-        CheckpointError: No name of the file is one of FactSeg or a ResNet.
+        CheckpointError: No name of the file is one of FactSeg or a ResNet, or there is no network
+            called `arch`.
     """
+    if arch not in (*ARCHS, "auto"):
+        return _named(checkpoint, arch)
     arch = _arch_of(checkpoint, ARCHS if arch == "auto" else (arch,))
     num_classes, source = _num_classes(checkpoint, _HEADS[arch])
     counted = []
     for backbone in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"):
         specs = _specs(arch, backbone, num_classes)
-        variant = Variant(arch, backbone, num_classes, source, specs)
+        name = f"FactSeg with {backbone}" if arch == "factseg" else backbone
+        variant = Variant(name, num_classes, source, specs)
         counted.append((len(misfits(variant, checkpoint)), variant))
         if counted[-1][0] == 0:
             return variant
     return min(counted, key=lambda pair: pair[0])[1]
+
+
+def _named(checkpoint: Checkpoint, name: str) -> Variant:
+    from torch_ref import create_model, list_models
+    from torch_ref.models.creation import explain_unknown
+
+    known = list_models()
+    if name not in known:
+        raise CheckpointError(explain_unknown("arch", name, [*ARCHS, *known]))
+
+    def specs(num_classes: int) -> tuple[TensorSpec, ...]:
+        return _specs_of(lambda: create_model(name, num_classes))
+
+    num_classes, source = _classes_by_shape(checkpoint, specs(2), specs(3))
+    return Variant(name, num_classes, source, specs(num_classes))
+
+
+def _classes_by_shape(
+    checkpoint: Checkpoint, of_two: Sequence[TensorSpec], of_three: Sequence[TensorSpec]
+) -> tuple[int, str]:
+    """The class count and the tensor that tells it, from how shapes grow with the count."""
+    side = checkpoint.side
+    for two, three in zip(of_two, of_three, strict=True):
+        name = two.torch_name if side == "torch" else two.paddle_name
+        small, large = (
+            (spec.torch_shape, spec.paddle_shape)[side == "paddle"] for spec in (two, three)
+        )
+        array = checkpoint.state.get(name)
+        if small == large or array is None or array.ndim != len(small):
+            continue
+        axis = next(axis for axis in range(array.ndim) if small[axis] != large[axis])
+        more, rest = divmod(array.shape[axis] - small[axis], large[axis] - small[axis])
+        if more >= 0 and not rest:
+            return 2 + more, name
+    return 16, ""
 
 
 def misfits(variant: Variant, checkpoint: Checkpoint) -> list[Misfit]:
@@ -173,7 +216,10 @@ def _arch_of(checkpoint: Checkpoint, archs: Sequence[str]) -> str:
         name = next(iter(checkpoint.state))
         close = nearest(name, [known for arch in archs for known in names[arch]])
         name = shown(checkpoint.form.prefix + name)
-        first = f"; its first is {name} (nearest known name: {close})"
+        first = (
+            f"; its first is {name} (nearest known name: {close}); another network has to be "
+            "named by --arch"
+        )
     raise CheckpointError(
         f"{checkpoint.path} has none of the tensors of {titles} among its {len(roots)}{first}"
     )
@@ -205,12 +251,16 @@ def _num_classes(checkpoint: Checkpoint, head: str) -> tuple[int, str]:
 
 
 def _specs(arch: str, backbone: str, num_classes: int) -> tuple[TensorSpec, ...]:
-    import torch
-
     from torch_ref import FactSeg
     from torch_ref.models.backbones import BACKBONES
 
-    with torch.device("meta"):
-        if arch == "factseg":
-            return torch_specs(FactSeg(num_classes=num_classes, backbone=backbone))
-        return torch_specs(BACKBONES[backbone](num_classes=num_classes))
+    if arch == "factseg":
+        return _specs_of(lambda: FactSeg(num_classes, backbone))
+    return _specs_of(lambda: BACKBONES[backbone](num_classes=num_classes))
+
+
+def _specs_of(build: Callable[[], torch.nn.Module]) -> tuple[TensorSpec, ...]:
+    import torch
+
+    with torch.device("meta"):  # shapes, without memory for values
+        return torch_specs(build())

@@ -223,4 +223,4 @@ def test_half_of_the_names_with_a_prefix_are_taken_as_they_are(tmp_path):
     torch.save({"module.fc.bias": torch.ones(1), "bn1.bias": torch.ones(1)}, tmp_path / "a.pth")
     checkpoint = read_checkpoint(tmp_path / "a.pth", "torch")
     assert list(checkpoint.state) == ["module.fc.bias", "bn1.bias"]
-    assert identify(checkpoint).arch == "resnet"
+    assert identify(checkpoint).name == "resnet18"

@@ -151,8 +151,8 @@ def test_every_depth_and_class_count_is_told_by_names_and_shapes(
     torch.save(light_state(arch, backbone, num_classes), tmp_path / "a.pth")
     checkpoint = read_checkpoint(tmp_path / "a.pth", "torch")
     variant = identify(checkpoint)
-    found = (variant.arch, variant.backbone, variant.num_classes)
-    assert found == (arch, backbone, num_classes)
+    name = f"FactSeg with {backbone}" if arch == "factseg" else backbone
+    assert (variant.name, variant.num_classes) == (name, num_classes)
     assert misfits(variant, checkpoint) == []
 
 
