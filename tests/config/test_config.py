@@ -17,20 +17,65 @@ from factseg_paddle.config import (
 )
 from factseg_paddle.config_schema import PATH_KEYS, REPOSITORY, Config, PathText
 from factseg_paddle.config_transforms import TRANSFORMS
+from factseg_paddle.models import list_models
 from tests.paths import REPO
 
 # The files of configs/ ------------------------------------------------------------------------
 
 
-def test_every_file_of_configs_is_read():
-    files = sorted((REPO / "configs").glob("*.yml"))
-    assert [file.stem for file in files] == ["factseg_r50_isaid", "gsi_roads", "quickstart"]
-    for file in files:
-        config = load_config(file)
-        assert config.train.iters >= 1
-        first = file.read_text("utf-8").splitlines()[0]
-        assert first.startswith("# python scripts/")
-        assert f"scripts/train.py --config configs/{file.name}" in file.read_text("utf-8")
+CONFIGS = REPO / "configs"
+RUNNABLE = [
+    file.relative_to(CONFIGS).with_suffix("").as_posix()
+    for file in sorted(CONFIGS.rglob("*.yml"))
+    if not file.name.startswith("_")  # those are bases of others
+]
+
+
+def test_configs_are_those_of_the_readme():
+    assert [n for n in RUNNABLE if "/" not in n] == ["factseg_r50_isaid", "gsi_roads", "quickstart"]
+    assert len([n for n in RUNNABLE if n.startswith("isaid/")]) == 11
+    assert len([n for n in RUNNABLE if n.startswith("voc/")]) == 9
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_configuration_opens_with_its_command_and_makes_its_network(name):
+    file = CONFIGS / f"{name}.yml"
+    first = file.read_text("utf-8").splitlines()[0]
+    assert first.startswith(f"# python scripts/train.py --config configs/{name}.yml")
+    config = load_config(file)
+    if "/" in name:
+        folder, network = name.split("/")
+        assert config.model.name == network
+        assert network in list_models()
+        assert config.train.save_dir == str(REPO / "output" / folder / network)
+
+
+@pytest.mark.parametrize("name", [n for n in RUNNABLE if n.startswith("isaid/")])
+def test_networks_of_the_table_train_by_factsegs_recipe(name):
+    theirs = as_plain(load_config(CONFIGS / f"{name}.yml"))
+    ours = as_plain(load_config(CONFIGS / "factseg_r50_isaid.yml"))
+    for values in theirs, ours:
+        del values["model"], values["loss"], values["train"]["save_dir"]
+    assert theirs == ours
+
+
+@pytest.mark.parametrize("name", [n for n in RUNNABLE if n.startswith("voc/")])
+def test_recipes_of_the_two_articles(name):
+    config = load_config(CONFIGS / f"{name}.yml")
+    names = ["random_scale", "normalize", "random_crop", "horizontal_flip"]
+    assert [transform.name for transform in config.data.transforms] == names
+    optimizer, train = config.optimizer, config.train
+    assert (optimizer.schedule, optimizer.milestones) == ("step", [])
+    if name == "voc/fcn8s_vgg16_bn":
+        assert (optimizer.kind, optimizer.learning_rate, train.batch_size) == ("momentum", 0.05, 4)
+        assert (optimizer.momentum, optimizer.weight_decay) == (0.9, 1e-4)
+        normalization = config.data.normalization
+        assert normalization.mean == (103.53, 116.28, 123.675)
+        assert normalization.std == (57.375, 57.12, 58.395)
+        assert normalization.channel_order == "bgr"
+    else:
+        assert (optimizer.kind, optimizer.learning_rate, train.batch_size) == ("adam", 1e-3, 32)
+        assert config.data.normalization.channel_order == "rgb"
 
 
 def test_published_recipe_is_what_the_facts_say():

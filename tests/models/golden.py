@@ -24,7 +24,7 @@ def rng_of(name: str) -> np.random.RandomState:
 
 def weights() -> dict[str, np.ndarray]:
     """The original's weights by torch name, float32."""
-    return {name: _weight(name, shape) for name, shape in NAMES if not name.endswith("_tracked")}
+    return {name: weight(name, shape) for name, shape in NAMES if not name.endswith("_tracked")}
 
 
 def batch() -> tuple[np.ndarray, np.ndarray]:
@@ -69,15 +69,21 @@ class GoldenNetwork:
 
     def weights(self) -> dict[str, np.ndarray]:
         """The weights by torch name, float32; scalars stay as they are built."""
-        return {name: _weight(name, list(shape)) for name, shape in self.tensors if shape}
-
-    def image(self) -> np.ndarray:
-        """The input [1, 3, 64, 64], float64."""
-        return np.random.RandomState(11).randn(1, 3, 64, 64)
+        return {name: weight(name, list(shape)) for name, shape in self.tensors if shape}
 
     def pick(self, logits: np.ndarray) -> np.ndarray:
-        """The 64 elements of the logits that the file holds."""
-        return logits.ravel()[rng_of("logits").randint(0, logits.size, 64)]
+        """The elements of the logits that the file holds."""
+        return logits.ravel()[picked_indices(logits.size)]
+
+
+def image() -> np.ndarray:
+    """The input [1, 3, 64, 64] of the classic networks, float64."""
+    return np.random.RandomState(11).randn(1, 3, 64, 64)
+
+
+def picked_indices(size: int) -> np.ndarray:
+    """Which 64 elements of that many logits the files hold."""
+    return rng_of("logits").randint(0, size, 64)
 
 
 def golden_networks() -> list[GoldenNetwork]:
@@ -102,7 +108,8 @@ def _golden_network(name: str, call: dict[str, Any], entry: dict[str, Any]) -> G
         )
 
 
-def _weight(name: str, shape: list[int]) -> np.ndarray:
+def weight(name: str, shape: list[int]) -> np.ndarray:
+    """A tensor of the golden networks, which its torch name and shape decide; float32."""
     rng = rng_of(name)
     if name.endswith("running_mean"):
         values = rng.randn(*shape) * 0.1

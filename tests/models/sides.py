@@ -50,6 +50,10 @@ class TorchSide:
     def gradients(self, model: Any) -> dict[str, np.ndarray]:
         return {n: p.grad.numpy() for n, p in model.named_parameters() if p.grad is not None}
 
+    def without_values(self) -> Any:
+        """A context in which networks are built of shapes alone."""
+        return torch.device("meta")
+
     def statistics_names(self) -> tuple[str, str]:
         return "running_mean", "running_var"
 
@@ -109,6 +113,10 @@ class PaddleSide:
 
     def gradients(self, model: Any) -> dict[str, np.ndarray]:
         return {n: p.grad.numpy() for n, p in model.named_parameters() if p.grad is not None}
+
+    def without_values(self) -> Any:
+        """A context in which networks are built of shapes alone."""
+        return paddle.LazyGuard()
 
     def train_steps(self, model: Any, rates: list[float], clip: float):
         """An optimizer step function of (loss) -> gradient norm before clipping."""

@@ -1,20 +1,29 @@
-"""Every classic network against its reference implementation's golden values, in both packages."""
+"""Every classic network in both packages: what all of them can do, and its golden values."""
 
 from __future__ import annotations
 
 import itertools
+import re
 
 import numpy as np
+import paddle
 import pytest
+import torch
 
+from factseg_paddle.engine.weights import model_arrays, set_weights
+from factseg_paddle.losses import AuxiliaryLoss, CrossEntropyLoss
 from factseg_paddle.models import list_models
-from tests.models.golden import golden_networks
+from tests.models.golden import golden_networks, image
 from tests.models.sides import SIDES
 
 NETWORKS = {network.name: network for network in golden_networks()}
 
 # Paddle's bilinear interpolation computes in float32 even where its input is float64.
 ALLOWED = {"torch_ref": 1e-9, "factseg_paddle": 5e-6}
+
+# What FastFCN's checkpoints hold and its logits don't use: the backbone's classifier, and the layer
+# that tells which classes are in the image.
+UNUSED = ("pretrained.fc.", "head.encmodule.selayer.")
 
 
 # Of the module, so that tests are ordered by network: some have half a gigabyte of weights.
@@ -26,6 +35,106 @@ def built(request):
     return network, package, model
 
 
+def only(package):
+    """Ask `built` for one package's networks."""
+    pairs = [(name, package) for name in NETWORKS]
+    return pytest.mark.parametrize("built", pairs, ids="-".join, indirect=True)
+
+
+def image_of(*shape):
+    return np.random.RandomState(3).randn(*shape).astype(np.float32)
+
+
+@only("factseg_paddle")
+class TestEveryNetwork:
+    """In Paddle, with its initial weights, before the golden ones are loaded."""
+
+    def test_logits_have_the_size_of_the_image(self, built):
+        network, _, model = built
+        shrunk = 64 // network.out_shape[-1]  # of the two that are asked not to enlarge
+        model.eval()
+        with paddle.no_grad():
+            output = model(paddle.to_tensor(image_of(2, 3, 64, 96)))
+        assert output.logits.shape == [2, network.num_classes, 64 // shrunk, 96 // shrunk]
+        assert output.aux_logits == ()
+        assert np.isfinite(output.logits.numpy()).all()
+
+    def test_odd_sizes_work_or_are_refused_with_sizes_that_do(self, built):
+        network, _, model = built
+        shrunk = 64 // network.out_shape[-1]
+        model.eval()
+        with paddle.no_grad():
+            try:
+                logits = model(paddle.to_tensor(image_of(1, 3, 75, 33))).logits
+            except ValueError as error:
+                named = re.search(r"^height 75 is .*; use (\d+)(?: or (\d+))?$", str(error))
+                for size in filter(None, named.groups()):
+                    model(paddle.to_tensor(image_of(1, 3, int(size), 32)))
+            else:
+                assert logits.shape[2:] == [-(-75 // shrunk), -(-33 // shrunk)]
+
+    def test_a_step_with_half_of_it_frozen_lowers_the_loss(self, built):
+        _, package, model = built
+        for layer in model.sublayers():
+            if isinstance(layer, paddle.nn.Dropout | paddle.nn.Dropout2D):
+                layer.p = 0.0
+        parameters = list(SIDES[package].parameters(model).items())
+        cut = len(parameters) // 2
+        while parameters[cut][1].ndim != 4:  # Paddle freezes the whole of a BatchNorm or nothing
+            cut += 1
+        frozen, learning = dict(parameters[:cut]), dict(parameters[cut:])
+        before = {name: parameter.numpy() for name, parameter in frozen.items()}
+        for parameter in frozen.values():
+            parameter.stop_gradient = True
+        model.train()
+        criterion = AuxiliaryLoss(CrossEntropyLoss(), 0.4)
+        images = paddle.to_tensor(image_of(2, 3, 64, 64))
+
+        def loss():
+            output = model(images)
+            side = output.logits.shape[-1]
+            labels = np.random.RandomState(4).randint(0, 16, (2, side, side))
+            return criterion(*output, paddle.to_tensor(labels))
+
+        first = loss()
+        first.backward()
+        gradients = SIDES[package].gradients(model)
+        assert gradients.keys() == {n for n in learning if not n.startswith(UNUSED)}
+        square = sum((gradient.astype(np.float64) ** 2).sum() for gradient in gradients.values())
+        rate = 0.02 * float(first) / float(square)  # to first order the loss falls by 2 %
+        with paddle.no_grad():
+            for name in gradients:
+                learning[name].set_value(learning[name] - rate * learning[name].grad)
+            assert float(loss()) < float(first)
+        for name, parameter in frozen.items():
+            np.testing.assert_array_equal(parameter.numpy(), before[name])
+
+    def test_saved_weights_load(self, built, tmp_path):
+        _, _, model = built
+        arrays = model_arrays(model)
+        with paddle.no_grad():
+            for tensor in model.state_dict().values():
+                tensor.set_value(paddle.zeros_like(tensor))
+        report = set_weights(model, tmp_path / "a.pdparams", arrays)
+        assert (set(report.used), report.kept) == (set(arrays), ())
+        for name, tensor in model.state_dict().items():
+            np.testing.assert_array_equal(tensor.numpy(), arrays[name])
+
+
+@only("torch_ref")
+def test_half_precision(built):
+    """In torch, since Paddle's CPU kernels have none; Paddle's on a GPU, below."""
+    _, _, model = built
+    images = torch.from_numpy(image_of(1, 3, 64, 64))
+    model.eval()
+    with torch.no_grad():
+        full = model(images).logits
+        half = model.bfloat16()(images.bfloat16()).logits
+    model.float()
+    assert half.dtype == torch.bfloat16
+    assert (half.float() - full).abs().max() < 0.1 * full.abs().max()
+
+
 class TestGolden:
     def test_tensor_names_and_shapes(self, built):
         network, package, model = built
@@ -33,23 +142,49 @@ class TestGolden:
         ours = {n: tuple(a.shape) for n, a in state.items() if not n.endswith("_tracked")}
         assert ours == dict(network.tensors)
 
-    def test_parameter_counts(self, built):
-        network, package, model = built
-        parameters = SIDES[package].parameters(model).values()
-        count = sum(int(np.prod(parameter.shape)) for parameter in parameters)
-        assert count == network.parameters[network.num_classes]
-
     def test_logits(self, built):
         network, package, model = built
         side = SIDES[package]
         side.load(model, network.weights())
         side.double(model).eval()
-        output = model(side.tensor(network.image()))
+        output = model(side.tensor(image()))
         logits = side.array(output.logits)
         assert logits.shape == network.out_shape
         assert output.aux_logits == ()
         error = np.abs(network.pick(logits) - network.logits).max() / network.largest
         assert error <= ALLOWED[package]
+
+
+@pytest.mark.parametrize("package", SIDES)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_parameter_counts(name, package):
+    network, side = NETWORKS[name], SIDES[package]
+    for num_classes in 16, 21:
+        with side.without_values():
+            model = side.package.create_model(network.model, num_classes, **network.options)
+        shapes = [parameter.shape for parameter in side.parameters(model).values()]
+        assert sum(int(np.prod(shape)) for shape in shapes) == network.parameters[num_classes]
+
+
+@pytest.mark.parametrize("package", SIDES)
+@pytest.mark.parametrize("name", list_models())
+def test_unknown_option_is_refused(name, package):
+    with pytest.raises(ValueError, match=f"option of {name} 'output_strde' is not known"):
+        SIDES[package].package.create_model(name, 5, output_strde=8)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", list_models())
+def test_paddle_half_precision(name):
+    paddle.device.set_device("gpu")
+    model = SIDES["factseg_paddle"].package.create_model(name, 16)
+    model.eval()
+    images = paddle.to_tensor(image_of(1, 3, 64, 64))
+    with paddle.no_grad():
+        full = model(images).logits
+        with paddle.amp.auto_cast(level="O1"):
+            half = model(images).logits.astype("float32")
+    assert float((half - full).abs().max()) < 0.05 * float(full.abs().max())
 
 
 def test_both_packages_have_the_same_networks():

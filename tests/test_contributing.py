@@ -1,0 +1,88 @@
+"""CONTRIBUTING's "Add a network", followed to the letter in a copy of the repository."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.paths import REPO
+from tests.test_readme import blocks, commands
+
+PAGE = (REPO / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+# The page's tinynet as its authors might have written it.
+REFERENCE = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class Reference(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16))
+        self.classifier = nn.Conv2d(16, classes, 1)
+
+    def forward(self, x):
+        small = self.classifier(torch.relu(self.stem(x)))
+        return F.interpolate(small, scale_factor=2, mode="bilinear")
+
+
+def build(classes):
+    return Reference(classes)
+"""
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("contributing") / "repository"
+    ignored = shutil.ignore_patterns(
+        ".git", ".venv", "output", "__pycache__", ".*_cache", "weights"
+    )
+    shutil.copytree(REPO, folder, ignore=ignored)
+    (folder / "reference.py").write_text(REFERENCE)
+    return folder
+
+
+def run(folder, command, status=0):
+    words = command.replace("python ", f"{sys.executable} ", 1)
+    environment = {n: v for n, v in os.environ.items() if n != "PYTHONPATH"}
+    done = subprocess.run(
+        words, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == status, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def test_toy_network_is_added_as_the_page_says(copy):
+    (torch_file,) = blocks("python", PAGE)
+    (line,) = blocks("json", PAGE)
+    (configuration,) = blocks("yaml", PAGE)
+    record, translate, align, test = commands(PAGE)
+
+    (copy / "torch_ref/models/tinynet.py").write_text(torch_file)
+    run(copy, record)
+    zoo = copy / "tests/data/zoo.json"
+    zoo.write_text(json.dumps(json.loads(zoo.read_text()) | json.loads(f"{{{line}}}")))
+    run(copy, translate)
+    assert "tinynet" in (copy / "factseg_paddle/models/tinynet.py").read_text()
+    assert "\nALIGNED: tinynet" in run(copy, f"{align} --train-steps 1")
+    passed = re.search(r"(\d+) passed", run(copy, f"{test} -p no:cacheprovider"))
+    assert int(passed[1]) >= 6
+
+    (copy / "configs/isaid/tinynet.yml").write_text(configuration)
+    train = configuration.splitlines()[0].removeprefix("# ").removesuffix(" --do_eval")
+    run(
+        copy,
+        f"{train} --device cpu --iters 1 --batch_size 2 --num_workers 0 --save_dir output/tinynet "
+        "--opts data.dataset_root=output/scenes data.sample.images=8 data.sample.size=64 "
+        "data.patch_size=64 data.stride=64 data.transforms='[{name: normalize}]' "
+        "eval.patch_size=64 eval.stride=64",
+    )
+    assert (copy / "output/tinynet/iter_000001/model.pdparams").is_file()
