@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     import torch
 
 
+# RefineNet sums dozens of convolutions that no BatchNorm evens out: of twice this scale, its logits
+# would reach thousands, where the gradient of a loss magnifies the last digits.
+UNNORMALISED, THEIR_SCALE = ("refinenet", "output_conv."), 0.5
+
+
 def seeded_weight(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     """A tensor that hides nothing: no statistic, scale or bias is 0 or 1.
 
@@ -28,7 +33,8 @@ def seeded_weight(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     elif name.endswith("running_var"):
         values = rng.uniform(0.5, 1.5, shape)
     elif len(shape) == 4:
-        values = rng.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape)
+        scale = THEIR_SCALE if name.startswith(UNNORMALISED) else 1.0
+        values = rng.normal(0, scale * np.sqrt(2 / np.prod(shape[1:])), shape)
     elif name.endswith("bias"):
         values = rng.normal(0, 0.1, shape)
     else:

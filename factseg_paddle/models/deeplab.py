@@ -10,20 +10,19 @@ Chen et al., "Rethinking Atrous Convolution for Semantic Image Segmentation" (ar
 
 from __future__ import annotations
 
-import math
-
 import paddle
 from paddle import nn
 
 from factseg_paddle.models.aspp import ASPP, CHANNELS, MergedASPP
 from factseg_paddle.models.backbones import ResNetEncoder, named_backbone_layers, resnet50
-from factseg_paddle.models.initializers import kaiming_normal, normal
+from factseg_paddle.models.initializers import normal
 from factseg_paddle.models.layers import (
     check_image_batch,
     conv,
     conv_bn_relu,
     enlarge,
     resize,
+    start_kaiming_normal,
 )
 from factseg_paddle.models.output import SegmentationOutput
 
@@ -63,7 +62,7 @@ class _Head(nn.Layer):
             *conv_bn_relu(CHANNELS, CHANNELS, 3),
             conv(CHANNELS, num_classes, 1, bias=True),
         )
-        _start_kaiming_normal(self)
+        start_kaiming_normal(self)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return self.classifier(x)
@@ -102,7 +101,7 @@ class _PlusHead(nn.Layer):
             *conv_bn_relu(LOW_CHANNELS + CHANNELS, CHANNELS, 3),
             conv(CHANNELS, num_classes, 1, bias=True),
         )
-        _start_kaiming_normal(self)
+        start_kaiming_normal(self)
 
     def forward(self, c2: paddle.Tensor, c5: paddle.Tensor) -> paddle.Tensor:
         low = self.project(c2)
@@ -280,12 +279,6 @@ class _SeparableConv(nn.Layer):
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return self.pointwise(self.relu(self.depthwise(x)))
-
-
-def _start_kaiming_normal(head: nn.Layer) -> None:
-    for layer in head.sublayers():
-        if isinstance(layer, nn.Conv2D):
-            kaiming_normal(math.prod(layer.weight.shape[1:]))(layer.weight)
 
 
 def deeplabv3_resnet50(num_classes: int) -> DeepLabV3:

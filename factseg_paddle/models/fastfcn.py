@@ -26,8 +26,7 @@ from factseg_paddle.models.layers import (
     resize,
 )
 from factseg_paddle.models.output import SegmentationOutput
-
-BINS = (1, 2, 3, 6)
+from factseg_paddle.models.pspnet import BINS
 
 
 class FastFCN(nn.Layer):

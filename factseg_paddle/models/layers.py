@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import paddle
@@ -12,7 +13,11 @@ import paddle.nn.functional as F
 from paddle import nn
 from paddle.nn.initializer import Initializer
 
-from factseg_paddle.models.initializers import torch_default_bias, torch_default_weight
+from factseg_paddle.models.initializers import (
+    kaiming_normal,
+    torch_default_bias,
+    torch_default_weight,
+)
 
 
 def conv(
@@ -131,8 +136,20 @@ def named_conv_bn_relu(
     return named(**dict(zip(("conv", "bn", "relu"), layers, strict=True)))
 
 
+def start_kaiming_normal(network: nn.Layer) -> None:
+    """Let every convolution's weight start normal with variance 2 / fan_in."""
+    for layer in network.sublayers():
+        if isinstance(layer, nn.Conv2D):
+            kaiming_normal(math.prod(layer.weight.shape[1:]))(layer.weight)
+
+
 def resize(x: paddle.Tensor, size: Sequence[int], *, align_corners: bool) -> paddle.Tensor:
     """Bilinear interpolation of [N, C, H, W] to `size` (height, width)."""
+    if not align_corners and 1 in size:
+        # To one row or column, Paddle gives the first one, PyTorch the middle. Of thrice as many,
+        # each second of three lies where PyTorch's does.
+        thrice = [3 * side for side in size]
+        return resize(x, thrice, align_corners=False)[:, :, 1::3, 1::3]
     return F.interpolate(x, size=list(size), mode="bilinear", align_corners=align_corners)
 
 

@@ -12,6 +12,8 @@ import numpy as np
 from tests.paths import DATA, GOLDEN
 
 ZOO = GOLDEN / "zoo"
+# Buffers of CSAIL's synchronised BatchNorm, which evaluation doesn't read.
+BOOKKEEPING = ("_tmp_running_mean", "_tmp_running_var", "_running_iter")
 
 NAMES = [tuple(entry) for entry in json.loads((GOLDEN / "factseg_state_dict.json").read_text())]
 VALUES = np.load(GOLDEN / "factseg_original_fp64.npz", allow_pickle=False)
@@ -51,7 +53,8 @@ class GoldenNetwork:
         options: its options.
         num_classes: of the golden logits.
         parameters: {number of classes: number of parameters}.
-        tensors: names and shapes of the state dict without BatchNorm's counters, in order.
+        tensors: names and shapes of the state dict in order, without what BatchNorm keeps beside its
+            parameters and statistics.
         logits: what `pick` takes from the logits of `image()`.
         out_shape: their shape.
         largest: the largest absolute logit.
@@ -101,7 +104,11 @@ def _golden_network(name: str, call: dict[str, Any], entry: dict[str, Any]) -> G
             options=call["options"],
             num_classes=entry["num_classes"],
             parameters={16: entry["params16"], 21: entry["params21"]},
-            tensors=tuple((n, tuple(s)) for n, s in json.loads(str(values["names_json"]))),
+            tensors=tuple(
+                (tensor, tuple(shape))
+                for tensor, shape in json.loads(str(values["names_json"]))
+                if not tensor.endswith(BOOKKEEPING)
+            ),
             logits=values["logits"],
             out_shape=tuple(values["out_shape"]),
             largest=float(values["absmax"]),

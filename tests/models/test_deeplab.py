@@ -96,7 +96,7 @@ class TestDeepLab:
 
 
 def test_sides_of_one_pixel_are_the_same_in_both_packages():
-    """Paddle's interpolation to 1x1 is another one than PyTorch's: here it never shrinks to 1x1."""
+    """Maps of one row or column are enlarged too."""
     reference, ours = (s.package.create_model("deeplabv3plus_resnet50", 5) for s in SIDES.values())
     state = SIDES["torch_ref"].state(reference)
     weights = {n: a.copy() for n, a in state.items() if not n.endswith("_tracked")}

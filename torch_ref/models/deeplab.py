@@ -15,13 +15,14 @@ from torch import nn
 
 from torch_ref.models.aspp import ASPP, CHANNELS, MergedASPP
 from torch_ref.models.backbones import ResNetEncoder, resnet50
-from torch_ref.models.initializers import kaiming_normal, normal
+from torch_ref.models.initializers import normal
 from torch_ref.models.layers import (
     check_image_batch,
     conv,
     conv_bn_relu,
     enlarge,
     resize,
+    start_kaiming_normal,
 )
 from torch_ref.models.output import SegmentationOutput
 
@@ -57,7 +58,7 @@ class _Head(nn.Module):
             *conv_bn_relu(CHANNELS, CHANNELS, 3),
             conv(CHANNELS, num_classes, 1, bias=True),
         )
-        _start_kaiming_normal(self)
+        start_kaiming_normal(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.classifier(x)
@@ -92,7 +93,7 @@ class _PlusHead(nn.Module):
             *conv_bn_relu(LOW_CHANNELS + CHANNELS, CHANNELS, 3),
             conv(CHANNELS, num_classes, 1, bias=True),
         )
-        _start_kaiming_normal(self)
+        start_kaiming_normal(self)
 
     def forward(self, c2: torch.Tensor, c5: torch.Tensor) -> torch.Tensor:
         low = self.project(c2)
@@ -252,12 +253,6 @@ class _SeparableConv(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.pointwise(self.relu(self.depthwise(x)))
-
-
-def _start_kaiming_normal(head: nn.Module) -> None:
-    for layer in head.modules():
-        if isinstance(layer, nn.Conv2d):
-            kaiming_normal(layer.weight[0].numel())(layer.weight)
 
 
 def deeplabv3_resnet50(num_classes: int) -> DeepLabV3:

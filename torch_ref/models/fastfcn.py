@@ -26,8 +26,7 @@ from torch_ref.models.layers import (
     resize,
 )
 from torch_ref.models.output import SegmentationOutput
-
-BINS = (1, 2, 3, 6)
+from torch_ref.models.pspnet import BINS
 
 
 class FastFCN(nn.Module):

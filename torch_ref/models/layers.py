@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from torch_ref.models.initializers import Initializer
+from torch_ref.models.initializers import Initializer, kaiming_normal
 
 
 def conv(
@@ -119,6 +119,13 @@ def named_conv_bn_relu(
     """As `conv_bn_relu`, with the names conv, bn and relu in place of 0, 1 and 2."""
     layers = conv_bn_relu(in_channels, out_channels, kernel_size, dilation=dilation)
     return named(**dict(zip(("conv", "bn", "relu"), layers, strict=True)))
+
+
+def start_kaiming_normal(network: nn.Module) -> None:
+    """Let every convolution's weight start normal with variance 2 / fan_in."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            kaiming_normal(layer.weight[0].numel())(layer.weight)
 
 
 def resize(x: torch.Tensor, size: Sequence[int], *, align_corners: bool) -> torch.Tensor:
