@@ -233,7 +233,7 @@ def cost_figure(rows: Iterable[Row]) -> Figure | None:
         _scale(axes, [point[0] for point in points])
         axes.set_xlabel("GFLOP of a forward pass, 2 per multiply-add")
         axes.set_title("mIoU on iSAID val, %, against cost")
-        axes.legend(loc="lower right", frameon=False)
+        figure.legend(loc="outside upper right", ncols=2, frameon=False)
         _name(axes, points)
     return figure
 

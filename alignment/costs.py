@@ -158,7 +158,9 @@ class _Side:
         except (EOFError, ConnectionError):
             self._process.join()
             status = self._process.exitcode
-            answer = f"the process ended with {status}, perhaps for want of memory; use less"
+            answer = (
+                f"the process ended with {status}, perhaps for want of memory; use a smaller image"
+            )
         if isinstance(answer, str):
             raise CostError(f"{self.framework}: {answer}")
         return answer
