@@ -52,6 +52,10 @@ FAST = {
         "python scripts/bench_metrics.py --repeats 1",
         "python scripts/bench_data.py --help",
     ),
+    "python scripts/compare_models.py": (
+        "python scripts/compare_models.py --networks unet_bilinear_w32 --size 64 --repeats 1 "
+        "--output {tmp}/compared"
+    ),
     "python scripts/convert_torch2paddle.py": "python {tmp}/copy/scripts/convert_torch2paddle.py",
     "python scripts/convert_torch2paddle.py --input weights/resnet50-19c8e357.pth": (
         "python scripts/convert_torch2paddle.py --input {tmp}/resnet18.pth"

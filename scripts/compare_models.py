@@ -1,0 +1,154 @@
+"""Compare the networks: parameters, FLOPs, forward time and memory in both frameworks, and mIoU.
+
+Each network runs in torch and in Paddle on the CPU, with as many threads, a process each, one pass
+after the other by turns. A time means something as a ratio to another of the same run. Memory is
+the growth of a process's peak over what it held after its imports: weights and activations.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tqdm import tqdm
+
+from alignment.cost_table import MarkdownTable, Published, Row, read_miou, read_published, write
+from alignment.costs import count, measure
+from alignment.environment import environment_of
+from factseg_paddle.command_line import (
+    ArgumentParser,
+    Stopped,
+    explain_import_error,
+    share_out_cores,
+    stop_on_signals,
+)
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+EXAMPLES = """examples:
+  python scripts/compare_models.py
+  python scripts/compare_models.py --networks farseg_resnet50 unet_bilinear --repeats 9 \\
+    --seconds 60
+  python scripts/compare_models.py --metrics factseg_resnet50=output/evaluation/metrics.json
+
+OUTPUT gets table.md, table.json and, where the mIoU of a network is known, miou.png. Published mIoU
+on iSAID stand with their sources in alignment/published_miou.yml; ours come from evaluations of
+iSAID by evaluate.py.
+Exit status: 0 all networks ran, 1 some did not, 2 could not start, 130 or 143 told to stop.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the table line by line and write the files; progress on stderr."""
+    args = _parser().parse_args(argv)
+    share_out_cores()
+    try:
+        with stop_on_signals():
+            return _compare(args)
+    except ImportError as error:
+        print(f"compare_models.py: {explain_import_error(error)}", file=sys.stderr)
+        return 2
+    except (ValueError, OSError) as error:
+        print(f"compare_models.py: {error}", file=sys.stderr)
+        return 2
+    except Stopped as stop:
+        print(f"compare_models.py: {stop}; nothing is written", file=sys.stderr)
+        return stop.status
+
+
+def _compare(args: argparse.Namespace) -> int:
+    names, ours = _chosen(args)
+    args.output.mkdir(parents=True, exist_ok=True)
+    published = read_published()
+    table = MarkdownTable(names, published)
+    print(table.header(), flush=True)
+    rows = []
+    for name in tqdm(names, desc="measuring", unit="network", file=sys.stderr):
+        rows.append(_row(args, name, published.get(name), ours.get(name)))
+        tqdm.write(table.line(rows[-1]))  # on stdout, above the bar
+    about = {
+        "size": args.size,
+        "num_classes": args.num_classes,
+        "threads": int(os.environ["OMP_NUM_THREADS"]),
+        "environment": environment_of("torch") | environment_of("paddle"),
+    }
+    for line in write(args.output, table, rows, about):
+        print(line)
+    return 1 if any(row.failure for row in rows) else 0
+
+
+def _chosen(args: argparse.Namespace) -> tuple[list[str], dict[str, float]]:
+    """The networks, and the mIoU of ours.
+
+    Raises:
+        ImportError: torch is not installed.
+        ValueError: a name is not known, or a file is no metrics.json.
+        OSError: a file can't be read.
+    """
+    from torch_ref.models.creation import explain_unknown, list_models
+
+    known = list_models()
+    names = list(dict.fromkeys(args.networks or known))
+    ours = {}
+    for name in names:
+        if name not in known:
+            raise ValueError(explain_unknown("network", name, known))
+    for name, path in args.metrics:
+        if name not in names:
+            raise ValueError(explain_unknown("network of --metrics", name, names))
+        ours[name] = read_miou(path)
+    return names, ours
+
+
+def _row(
+    args: argparse.Namespace, name: str, published: Published | None, ours: float | None
+) -> Row:
+    options = {"repeats": args.repeats, "seconds": args.seconds}
+    size, costs, failure = None, None, ""
+    try:
+        size = count(name, args.num_classes, args.size)
+        costs = measure(name, args.num_classes, args.size, **options)
+    except Exception as error:  # anything that a network may raise: its line says it
+        failure = str(error)
+    return Row(name, size, costs, published, ours, failure)
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--networks", nargs="+", metavar="NAME", help="of list_models() (default: all)")
+    add("--num_classes", type=_positive, default=16, help="with the background (default 16)")
+    add("--size", type=_positive, default=512, help="side of the image, pixels (default 512)")
+    add(
+        "--metrics",
+        nargs="+",
+        type=_name_and_file,
+        default=[],
+        metavar="NAME=FILE",
+        help="metrics.json of evaluate.py for a network: our mIoU",
+    )
+    add("--output", type=Path, default=REPOSITORY / "output" / "compare_models", help="folder")
+    add("--repeats", type=_positive, default=3, help="timed passes at most (default 3)")
+    add("--seconds", type=float, default=6.0, help="of timed passes that are enough (default 6)")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not positive; use 1 or more")
+    return value
+
+
+def _name_and_file(text: str) -> tuple[str, Path]:
+    name, equals, file = text.partition("=")
+    if not equals or not file:
+        raise argparse.ArgumentTypeError(f"{text} is not of the form NAME=metrics.json")
+    return name, Path(file)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
