@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alignment.checkpoints import Side
+from alignment.classifiers import CLASSIFIERS
 from alignment.conversion import checkpoint_file, convert
 from alignment.manifest import dropped_entries
 from alignment.variants import ARCHS
@@ -40,7 +41,8 @@ def run_converter(
     text = f"the {came} file{folder}; without it, all in weights/"
     parser.add_argument("--input", type=Path, help=text)
     parser.add_argument("--output", type=Path, help=f"default: the input's name with {goes}")
-    text = f"{', '.join(ARCHS)}, a name of torch_ref.list_models(), or auto (the default)"
+    known = ", ".join((*ARCHS, *CLASSIFIERS))
+    text = f"{known}, a name of torch_ref.list_models(), or auto (the default)"
     parser.add_argument("--arch", default="auto", metavar="NAME", help=text)
     arguments = parser.parse_args(argv)
     try:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from alignment.checkpoints import Checkpoint, Side, dtype_name
+from alignment.classifiers import CLASSIFIERS, build_classifier
 from alignment.suggestions import nearest
 from alignment.tensor_map import TensorSpec
 from alignment.weights import torch_specs
@@ -67,7 +69,7 @@ def identify(checkpoint: Checkpoint, arch: str = "auto") -> Variant:
     Args:
         checkpoint: The file.
         arch: "factseg", "resnet", or "auto" to tell which of them by the names; or one of
-            `torch_ref.list_models()`.
+            `CLASSIFIERS` or `torch_ref.list_models()`.
 
     Raises:
         CheckpointError: No name of the file is one of FactSeg or a ResNet, or there is no network
@@ -92,15 +94,13 @@ def _named(checkpoint: Checkpoint, name: str) -> Variant:
     from torch_ref import create_model, list_models
     from torch_ref.models.creation import explain_unknown
 
-    known = list_models()
+    known = [*CLASSIFIERS, *list_models()]
     if name not in known:
         raise CheckpointError(explain_unknown("arch", name, [*ARCHS, *known]))
-
-    def specs(num_classes: int) -> tuple[TensorSpec, ...]:
-        return _specs_of(lambda: create_model(name, num_classes))
-
-    num_classes, source = _classes_by_shape(checkpoint, specs(2), specs(3))
-    return Variant(name, num_classes, source, specs(num_classes))
+    build = build_classifier if name in CLASSIFIERS else create_model
+    two, three = (_specs_of(partial(build, name, classes)) for classes in (2, 3))
+    num_classes, source = _classes_by_shape(checkpoint, two, three)
+    return Variant(name, num_classes, source, _specs_of(partial(build, name, num_classes)))
 
 
 def _classes_by_shape(
@@ -255,8 +255,8 @@ def _specs(arch: str, backbone: str, num_classes: int) -> tuple[TensorSpec, ...]
     from torch_ref.models.backbones import BACKBONES
 
     if arch == "factseg":
-        return _specs_of(lambda: FactSeg(num_classes, backbone))
-    return _specs_of(lambda: BACKBONES[backbone](num_classes=num_classes))
+        return _specs_of(partial(FactSeg, num_classes, backbone))
+    return _specs_of(partial(BACKBONES[backbone], num_classes=num_classes))
 
 
 def _specs_of(build: Callable[[], torch.nn.Module]) -> tuple[TensorSpec, ...]:

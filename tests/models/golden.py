@@ -53,8 +53,8 @@ class GoldenNetwork:
         options: its options.
         num_classes: of the golden logits.
         parameters: {number of classes: number of parameters}.
-        tensors: names and shapes of the state dict in order, without what BatchNorm keeps beside its
-            parameters and statistics.
+        tensors: names and shapes of the state dict in order, without what BatchNorm keeps beside
+            its parameters and statistics.
         logits: what `pick` takes from the logits of `image()`.
         out_shape: their shape.
         largest: the largest absolute logit.

@@ -8,19 +8,23 @@ import numpy as np
 import pytest
 import torch
 
+import factseg_paddle
 from alignment.checkpoints import Checkpoint, Form
+from alignment.classifiers import CLASSIFIERS, build_classifier
 from alignment.variants import identify, misfits
 from alignment.weights import torch_specs
+from factseg_paddle.engine.weights import load_backbone
 from scripts import convert_paddle2torch, convert_torch2paddle
 from tests.weights.files import assert_same_tensors, load_torch
 from torch_ref import create_model, list_models
 
-NAMES = [name for name in list_models() if not name.startswith("factseg_")]
+NAMES = [*CLASSIFIERS, *(name for name in list_models() if not name.startswith("factseg_"))]
 
 
 def specs_of(name, num_classes):
+    build = build_classifier if name in CLASSIFIERS else create_model
     with torch.device("meta"):
-        return torch_specs(create_model(name, num_classes))
+        return torch_specs(build(name, num_classes))
 
 
 def empty_file(tmp_path, name, num_classes, side):
@@ -95,3 +99,28 @@ def test_file_of_another_network_is_refused_by_tensor(tmp_path, capsys):
 def test_unnamed_network_is_told_how_to_be_named(tmp_path, capsys):
     message = refused(tmp_path, capsys, random_state("unet_bilinear_w32", 7))
     assert message.endswith("another network has to be named by --arch\n")
+
+
+@pytest.mark.slow  # half a gigabyte is converted and read
+def test_torchvisions_vgg16_bn_becomes_the_backbone_of_fcn8s(tmp_path, capsys):
+    """The published names and shapes; the convolutions' biases go into the running means."""
+    generator = torch.Generator().manual_seed(2)
+    shapes = {name: t.shape for name, t in build_classifier("vgg16_bn", 1000).state_dict().items()}
+    state = {
+        name: torch.tensor(0)
+        if name.endswith("_tracked")
+        else torch.zeros(1).expand(shape)
+        if name.startswith("classifier")
+        else torch.rand(shape, generator=generator)
+        for name, shape in shapes.items()
+    }
+    torch.save(state, tmp_path / "vgg16_bn.pth")
+    argv = ["--input", str(tmp_path / "vgg16_bn.pth"), "--arch", "vgg16_bn"]
+    assert convert_torch2paddle.main(argv) == 0
+    assert "vgg16_bn, 1000 classes" in capsys.readouterr().out
+    network = factseg_paddle.create_model("fcn8s_vgg16_bn", 21)
+    report = load_backbone(network, tmp_path / "vgg16_bn.pdparams")
+    assert len(report.unused) == 6
+    first = network.backbone_layers()["features.1"]
+    expected = state["features.1.running_mean"] - state["features.0.bias"]
+    np.testing.assert_array_equal(first._mean.numpy(), expected.numpy())
