@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -137,7 +138,8 @@ def load_backbone(network: nn.Layer, path: str | Path) -> LoadReport:
     """Load torchvision's classification weights into a network's backbone, not the classifier.
 
     The biases of VGG16-BN's convolutions, where the network has none, go into the running means of
-    the BatchNorms behind them: the same function.
+    the BatchNorms behind them, and linear weights, where the network has a convolution over the
+    whole map, take its shape: the same functions.
 
     Args:
         network: with `backbone_layers()`, the layers by torchvision's names.
@@ -159,7 +161,7 @@ def load_backbone(network: nn.Layer, path: str | Path) -> LoadReport:
     }
     unused = tuple(n for n in arrays if n.startswith(CLASSIFIER_PREFIXES) and n not in own)
     given = {name: array for name, array in arrays.items() if name not in unused}
-    _set_all(own, _with_folded_biases(given, own), file)
+    _set_all(own, _as_convolutions(_with_folded_biases(given, own), own), file)
     reason = "the encoder has no classifier" if unused else ""
     return LoadReport(file, tuple(given), unused, reason=reason)
 
@@ -175,6 +177,17 @@ def _with_folded_biases(
             folded[mean] = arrays[mean] - bias
             del folded[name]
     return folded
+
+
+def _as_convolutions(
+    arrays: Mapping[str, np.ndarray], own: Mapping[str, paddle.Tensor]
+) -> dict[str, np.ndarray]:
+    shaped = dict(arrays)
+    for name, tensor in own.items():
+        out_channels, *receptive = tensor.shape
+        if name in arrays and arrays[name].shape == (math.prod(receptive), out_channels):
+            shaped[name] = arrays[name].T.reshape(tensor.shape)
+    return shaped
 
 
 def model_arrays(model: nn.Layer) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from paddle.nn import initializer
 from paddle.nn.initializer import Initializer
 
@@ -35,6 +36,21 @@ def xavier_uniform() -> Initializer:
 def normal(std: float) -> Initializer:
     """Normal with mean 0."""
     return initializer.Normal(0.0, std)
+
+
+def bilinear(channels: int, kernel_size: int) -> Initializer:
+    """Bilinear interpolation, each channel's own, for a transposed convolution.
+
+    Paddle's own `initializer.Bilinear` would mix the channels: it fills every pair of them.
+
+    Args:
+        channels: in and out.
+        kernel_size: twice the stride.
+    """
+    distances = np.abs(np.arange(kernel_size, dtype=np.float32) - (kernel_size - 1) / 2)
+    line = 1 - distances / (kernel_size / 2)
+    weight = np.eye(channels, dtype=np.float32)[:, :, None, None] * np.outer(line, line)
+    return initializer.Assign(weight)
 
 
 def constant(value: float) -> Initializer:

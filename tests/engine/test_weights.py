@@ -148,3 +148,22 @@ def test_resnet_weights_go_into_the_encoder_without_its_classifier(tmp_path):
     np.testing.assert_array_equal(encoder.resnet.conv1.weight.numpy(), arrays["conv1.weight"])
     assert report.unused == ("fc.weight", "fc.bias")
     assert str(report).endswith("2 not used (fc.weight, fc.bias): the encoder has no classifier")
+
+
+def test_linear_weights_become_the_convolution_over_the_whole_map(tmp_path):
+    class Convolutional(paddle.nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.fc = paddle.nn.Conv2D(3, 4, 2)
+
+        def backbone_layers(self):
+            return {"classifier.0": self.fc}
+
+    linear, network = paddle.nn.Linear(3 * 2 * 2, 4), Convolutional()
+    path = tmp_path / "vgg.pdparams"
+    save_pdparams(path, {f"classifier.0.{n}": a for n, a in model_arrays(linear).items()})
+    load_backbone(network, path)
+    maps = paddle.randn([5, 3, 2, 2])
+    np.testing.assert_allclose(
+        network.fc(maps).flatten(1).numpy(), linear(maps.flatten(1)).numpy(), atol=1e-6
+    )

@@ -37,6 +37,19 @@ def normal(std: float) -> Initializer:
     return lambda tensor: nn.init.normal_(tensor, 0.0, std)
 
 
+def bilinear(channels: int, kernel_size: int) -> Initializer:
+    """Bilinear interpolation, each channel's own, for a transposed convolution.
+
+    Args:
+        channels: in and out.
+        kernel_size: twice the stride.
+    """
+    distances = (torch.arange(kernel_size, dtype=torch.float32) - (kernel_size - 1) / 2).abs()
+    line = 1 - distances / (kernel_size / 2)
+    weight = torch.eye(channels)[:, :, None, None] * torch.outer(line, line)
+    return lambda tensor: tensor.data.copy_(weight)
+
+
 def constant(value: float) -> Initializer:
     """One value throughout."""
     return lambda tensor: nn.init.constant_(tensor, value)
