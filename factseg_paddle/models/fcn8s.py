@@ -81,12 +81,11 @@ class FCN8s(nn.Layer):
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
         """The pretrained layers by torchvision's names, `fc6` and `fc7` among them."""
-        layers: list[nn.Layer] = []
-        for stage in STAGES:
-            for name in stage:
-                layers += [getattr(self, name), self.relu]
-            layers.append(self.pool)
-        return named_vgg_layers(layers) | {"classifier.0": self.fc6, "classifier.3": self.fc7}
+        features = named_vgg_layers(
+            [layer for name in stage for layer in (getattr(self, name), self.relu)]
+            for stage in STAGES
+        )
+        return features | {"classifier.0": self.fc6, "classifier.3": self.fc7}
 
 
 class BatchNormFCN8s(nn.Layer):
@@ -122,8 +121,7 @@ class BatchNormFCN8s(nn.Layer):
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
         """The pretrained layers by torchvision's names, of its vgg16_bn."""
-        stages = (self.conv1, self.conv2, self.conv3, self.conv4, self.conv5)
-        return named_vgg_layers(layer for stage in stages for layer in (*stage, self.pool))
+        return named_vgg_layers((self.conv1, self.conv2, self.conv3, self.conv4, self.conv5))
 
 
 class SmallPaddingFCN8s(nn.Layer):
@@ -168,7 +166,8 @@ class SmallPaddingFCN8s(nn.Layer):
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
         """The pretrained layers by torchvision's names."""
-        return named_vgg_layers([*self.features3, *self.features4, *self.features5])
+        # One stage, for the poolings are among them.
+        return named_vgg_layers([[*self.features3, *self.features4, *self.features5]])
 
 
 class ResNetFCN8s(nn.Layer):

@@ -159,6 +159,21 @@ def enlarge(x: paddle.Tensor, factor: int, *, align_corners: bool) -> paddle.Ten
     return resize(x, size, align_corners=align_corners)
 
 
+def pool_with_indices(x: paddle.Tensor, *, ceil_mode: bool) -> tuple[paddle.Tensor, paddle.Tensor]:
+    """The largest of each 2x2 pixels of [N, C, H, W], and the indices in H * W that `unpool` wants.
+
+    Args:
+        x: the maps.
+        ceil_mode: whether an odd side's last pixels are pooled too, by themselves.
+    """
+    return F.max_pool2d(x, 2, ceil_mode=ceil_mode, return_mask=True)
+
+
+def unpool(x: paddle.Tensor, indices: paddle.Tensor, size: Sequence[int]) -> paddle.Tensor:
+    """Each value of x back at its index in maps of `size` (height, width), and 0 elsewhere."""
+    return F.max_unpool2d(x, indices, 2, output_size=list(size))
+
+
 def check_image_batch(x: paddle.Tensor, divisor: int = 1, smallest: int = 1) -> None:
     """Refuse what a network can't take, naming sizes that it can.
 

@@ -139,6 +139,21 @@ def enlarge(x: torch.Tensor, factor: int, *, align_corners: bool) -> torch.Tenso
     return resize(x, size, align_corners=align_corners)
 
 
+def pool_with_indices(x: torch.Tensor, *, ceil_mode: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest of each 2x2 pixels of [N, C, H, W], and the indices in H * W that `unpool` wants.
+
+    Args:
+        x: the maps.
+        ceil_mode: whether an odd side's last pixels are pooled too, by themselves.
+    """
+    return F.max_pool2d(x, 2, ceil_mode=ceil_mode, return_indices=True)
+
+
+def unpool(x: torch.Tensor, indices: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Each value of x back at its index in maps of `size` (height, width), and 0 elsewhere."""
+    return F.max_unpool2d(x, indices, 2, output_size=list(size))
+
+
 def check_image_batch(x: torch.Tensor, divisor: int = 1, smallest: int = 1) -> None:
     """Refuse what a network can't take, naming sizes that it can.
 

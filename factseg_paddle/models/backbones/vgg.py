@@ -46,10 +46,18 @@ def vgg16_features() -> list[nn.Layer]:
     return layers
 
 
-def named_vgg_layers(layers: Iterable[nn.Layer]) -> dict[str, nn.Layer]:
+def named_vgg_layers(stages: Iterable[Iterable[nn.Layer]]) -> dict[str, nn.Layer]:
     """The layers with tensors by torchvision's names, "features.0" for the first.
 
     Args:
-        layers: what torchvision has in `features`, in its order, ReLU and poolings included.
+        stages: what torchvision has in `features`, in its order, ReLU included; the pooling behind
+            each stage is not listed, but counts.
     """
-    return {f"features.{i}": layer for i, layer in enumerate(layers) if layer.state_dict()}
+    named, index = {}, 0
+    for stage in stages:
+        for layer in stage:
+            if layer.state_dict():
+                named[f"features.{index}"] = layer
+            index += 1
+        index += 1
+    return named
