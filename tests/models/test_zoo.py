@@ -101,7 +101,7 @@ class TestEveryNetwork:
         gradients = SIDES[package].gradients(model)
         assert gradients.keys() == {n for n in learning if not n.startswith(UNUSED)}
         square = sum((gradient.astype(np.float64) ** 2).sum() for gradient in gradients.values())
-        rate = 0.02 * float(first) / float(square)  # to first order the loss falls by 2 %
+        rate = 1e-3 * float(first) / float(square)  # to first order the loss falls by a thousandth
         with paddle.no_grad():
             for name in gradients:
                 learning[name].set_value(learning[name] - rate * learning[name].grad)
@@ -119,20 +119,6 @@ class TestEveryNetwork:
         assert (set(report.used), report.kept) == (set(arrays), ())
         for name, tensor in model.state_dict().items():
             np.testing.assert_array_equal(tensor.numpy(), arrays[name])
-
-
-@only("torch_ref")
-def test_half_precision(built):
-    """In torch, since Paddle's CPU kernels have none; Paddle's on a GPU, below."""
-    _, _, model = built
-    images = torch.from_numpy(image_of(1, 3, 64, 64))
-    model.eval()
-    with torch.no_grad():
-        full = model(images).logits
-        half = model.bfloat16()(images.bfloat16()).logits
-    model.float()
-    assert half.dtype == torch.bfloat16
-    assert (half.float() - full).abs().max() < 0.1 * full.abs().max()
 
 
 class TestGolden:
@@ -153,6 +139,21 @@ class TestGolden:
         assert output.aux_logits == ()
         error = np.abs(network.pick(logits) - network.logits).max() / network.largest
         assert error <= ALLOWED[package]
+
+
+@only("torch_ref")
+def test_half_precision(built):
+    """In torch with the golden weights, since Paddle's CPU kernels have none; Paddle's: below."""
+    network, package, model = built
+    SIDES[package].load(model.float(), network.weights())
+    images = torch.from_numpy(image_of(1, 3, 64, 64))
+    model.eval()
+    with torch.no_grad():
+        full = model(images).logits
+        half = model.bfloat16()(images.bfloat16()).logits
+    assert half.dtype == torch.bfloat16
+    # By the norm: where SegNet's poolings choose another pixel, single logits jump.
+    assert (half.float() - full).norm() < 0.03 * full.norm()
 
 
 @pytest.mark.parametrize("package", SIDES)
