@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from alignment import zoo
+from dataclasses import replace
+
+import paddle
+import pytest
+
+from alignment import align, zoo
+from alignment.pairs.zoo import make_pair
+from factseg_paddle.models.layers import enlarge
 
 NAME = "unet_bilinear_w32"
 
@@ -29,3 +36,40 @@ def test_unknown_network_is_one_sentence(tmp_path, capsys):
     error = capsys.readouterr().err
     assert "did you mean" in error
     assert len(error.splitlines()) == 1
+
+
+def other_epsilon(model):
+    model.down2.conv.bn1._epsilon = 1e-4
+
+
+def other_order_of_concatenation(model):
+    up = model.up3
+
+    def forward(x, skip):
+        return up.conv(paddle.concat([enlarge(x, 2, align_corners=True), skip], axis=1))
+
+    up.forward = forward
+
+
+def missing_activation(model):
+    model.stem.relu1 = paddle.nn.Identity()
+
+
+FAULTS = {
+    other_epsilon: "down2.conv.bn1",
+    other_order_of_concatenation: "up2.conv.relu2 -> up3.conv.conv1",
+    missing_activation: "stem.relu1",
+}
+
+
+@pytest.mark.parametrize("plant", FAULTS, ids=lambda plant: plant.__name__)
+def test_planted_fault_is_placed(plant):
+    pair = make_pair(NAME, crop_size=32)
+
+    def faulty():
+        model = pair.paddle_model()
+        plant(model)
+        return model
+
+    report = align(replace(pair, paddle_model=faulty), ["weights", "forward"])
+    assert report.first_divergence == FAULTS[plant]
