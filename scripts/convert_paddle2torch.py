@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Convert Paddle checkpoints of FactSeg and of ResNet classifiers to torch, bit by bit.
+"""Convert Paddle checkpoints of any network here, and of image classifiers, to torch, bit by bit.
 
 Every tensor is accounted for by name, or nothing is written. What torch's file can't hold goes to
 OUTPUT.manifest.json. Loading runs no code from the file. A .pdopt of the same name beside the
@@ -7,7 +7,7 @@ weights, or optimizer.pdopt in a checkpoint folder, goes along as `opt`.
 
     python scripts/convert_paddle2torch.py   # every .pdparams file under weights/
     python scripts/convert_paddle2torch.py --input weights/resnet50.pdparams
-    python scripts/convert_paddle2torch.py --input a.pdparams --output b.pth --arch factseg
+    python scripts/convert_paddle2torch.py --input a.pdparams --output b.pth --arch unet_bilinear
     python scripts/convert_paddle2torch.py --input output/run/iter_1000   # a checkpoint folder
 """
 

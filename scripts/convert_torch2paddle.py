@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Convert torch checkpoints of FactSeg and of ResNet classifiers to Paddle, bit by bit.
+"""Convert torch checkpoints of any network here, and of image classifiers, to Paddle, bit by bit.
 
 Every tensor is accounted for by name, or nothing is written. What Paddle's file can't hold goes to
 OUTPUT.manifest.json. Loading runs no code from the file. The state of SGD, Adam or AdamW in `opt`
@@ -7,7 +7,7 @@ or `optimizer` goes along into a .pdopt beside the output.
 
     python scripts/convert_torch2paddle.py   # every .pth file under weights/
     python scripts/convert_torch2paddle.py --input weights/resnet50-19c8e357.pth
-    python scripts/convert_torch2paddle.py --input a.pth --output b.pdparams --arch factseg
+    python scripts/convert_torch2paddle.py --input a.pth --output b.pdparams --arch unet_bilinear
 """
 
 from __future__ import annotations

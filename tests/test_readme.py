@@ -110,6 +110,18 @@ FAST = {
         "python scripts/evaluate.py --config {tmp}/run/config.yml --weights {tmp}/run/best_model "
         "--dataset_root {tmp}/prepared --output {tmp}/evaluation_of_store"
     ),
+    "python scripts/train.py --config configs/isaid/farseg_resnet50.yml --do_eval": (
+        "python scripts/train.py --config configs/isaid/farseg_resnet50.yml --do_eval --iters 1 "
+        "--batch_size 2 --num_workers 0 --dataset_root {tmp}/painted --save_dir {tmp}/farseg "
+        "--opts model.pretrained=null data.patch_size=64 data.stride=64 train.amp.level=null "
+        "data.transforms='[{{name: normalize}}]' eval.patch_size=64 eval.stride=64"
+    ),
+    "python scripts/train.py --config configs/voc/unet_bilinear_w32.yml --do_eval": (
+        "python scripts/train.py --config configs/voc/unet_bilinear_w32.yml --do_eval --iters 1 "
+        "--batch_size 2 --num_workers 0 --dataset_root {tmp}/voc --save_dir {tmp}/unet --opts "
+        "data.patch_size=64 data.stride=64 data.transforms='[{{name: normalize}}, "
+        "{{name: random_crop, size: 64}}]' eval.patch_size=96 eval.stride=96"
+    ),
 }
 
 
@@ -137,11 +149,13 @@ def places(tmp_path_factory):
 
     from factseg_paddle.data.synthetic import make_sample_dataset
     from factseg_paddle.io import save_pdparams
+    from tests.data.voc_files import write_voc
     from tests.models import golden
     from torch_ref.models.backbones import resnet18
 
     tmp = tmp_path_factory.mktemp("readme")
     make_sample_dataset(tmp / "data", images=2, size=64, seed=0)
+    write_voc(tmp / "voc")
     torch.save(resnet18(num_classes=1000).state_dict(), tmp / "resnet18.pth")
     names = {"running_mean": "_mean", "running_var": "_variance"}
     state = {}
