@@ -21,6 +21,7 @@ def test_network_is_aligned(tmp_path, capsys):
     assert line.startswith(f"{NAME}  ")
     assert "aligned:" in line
     assert "forward loss backward" in line
+    assert 0 < int(line.split("largest ")[1].removesuffix("% of allowed")) <= 100
     assert summary.startswith("1 of 1 networks aligned")
     assert (tmp_path / NAME / "report.html").is_file()
 
