@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 
 import numpy as np
@@ -27,30 +26,31 @@ UNUSED = ("pretrained.fc.", "head.encmodule.selayer.")
 
 
 # Of the module, so that tests are ordered by network: some have half a gigabyte of weights.
-@pytest.fixture(scope="module", params=itertools.product(NETWORKS, SIDES), ids="-".join)
-def built(request):
-    name, package = request.param
-    network, side = NETWORKS[name], SIDES[package]
-    model = side.package.create_model(network.model, network.num_classes, **network.options)
-    return network, package, model
+@pytest.fixture(scope="module", params=NETWORKS)
+def in_paddle(request):
+    return built("factseg_paddle", request.param)
 
 
-def only(package):
-    """Ask `built` for one package's networks."""
-    pairs = [(name, package) for name in NETWORKS]
-    return pytest.mark.parametrize("built", pairs, ids="-".join, indirect=True)
+@pytest.fixture(scope="module", params=NETWORKS)
+def in_torch(request):
+    return built("torch_ref", request.param)
+
+
+def built(package, name):
+    network = NETWORKS[name]
+    create_model = SIDES[package].package.create_model
+    return network, create_model(network.model, network.num_classes, **network.options)
 
 
 def image_of(*shape):
     return np.random.RandomState(3).randn(*shape).astype(np.float32)
 
 
-@only("factseg_paddle")
 class TestEveryNetwork:
     """In Paddle, with its initial weights, before the golden ones are loaded."""
 
-    def test_logits_have_the_size_of_the_image(self, built):
-        network, _, model = built
+    def test_logits_have_the_size_of_the_image(self, in_paddle):
+        network, model = in_paddle
         shrunk = 64 // network.out_shape[-1]  # of the two that are asked not to enlarge
         model.eval()
         with paddle.no_grad():
@@ -59,8 +59,8 @@ class TestEveryNetwork:
         assert output.aux_logits == ()
         assert np.isfinite(output.logits.numpy()).all()
 
-    def test_odd_sizes_work_or_are_refused_with_sizes_that_do(self, built):
-        network, _, model = built
+    def test_odd_sizes_work_or_are_refused_with_sizes_that_do(self, in_paddle):
+        network, model = in_paddle
         shrunk = 64 // network.out_shape[-1]
         model.eval()
         with paddle.no_grad():
@@ -73,12 +73,12 @@ class TestEveryNetwork:
             else:
                 assert logits.shape[2:] == [-(-75 // shrunk), -(-33 // shrunk)]
 
-    def test_a_step_with_half_of_it_frozen_lowers_the_loss(self, built):
-        _, package, model = built
+    def test_a_step_with_half_of_it_frozen_lowers_the_loss(self, in_paddle):
+        _, model = in_paddle
         for layer in model.sublayers():
             if isinstance(layer, paddle.nn.Dropout | paddle.nn.Dropout2D):
                 layer.p = 0.0
-        parameters = list(SIDES[package].parameters(model).items())
+        parameters = list(SIDES["factseg_paddle"].parameters(model).items())
         cut = len(parameters) // 2
         while parameters[cut][1].ndim != 4:  # Paddle freezes the whole of a BatchNorm or nothing
             cut += 1
@@ -98,7 +98,7 @@ class TestEveryNetwork:
 
         first = loss()
         first.backward()
-        gradients = SIDES[package].gradients(model)
+        gradients = SIDES["factseg_paddle"].gradients(model)
         assert gradients.keys() == {n for n in learning if not n.startswith(UNUSED)}
         square = sum((gradient.astype(np.float64) ** 2).sum() for gradient in gradients.values())
         rate = 1e-3 * float(first) / float(square)  # to first order the loss falls by a thousandth
@@ -109,8 +109,8 @@ class TestEveryNetwork:
         for name, parameter in frozen.items():
             np.testing.assert_array_equal(parameter.numpy(), before[name])
 
-    def test_saved_weights_load(self, built, tmp_path):
-        _, _, model = built
+    def test_saved_weights_load(self, in_paddle, tmp_path):
+        _, model = in_paddle
         arrays = model_arrays(model)
         with paddle.no_grad():
             for tensor in model.state_dict().values():
@@ -120,40 +120,43 @@ class TestEveryNetwork:
         for name, tensor in model.state_dict().items():
             np.testing.assert_array_equal(tensor.numpy(), arrays[name])
 
+    def test_golden_values(self, in_paddle):
+        assert_golden("factseg_paddle", *in_paddle)
 
-class TestGolden:
-    def test_tensor_names_and_shapes(self, built):
-        network, package, model = built
-        state = SIDES[package].state(model)
-        ours = {n: tuple(a.shape) for n, a in state.items() if not n.endswith("_tracked")}
-        assert ours == dict(network.tensors)
 
-    def test_logits(self, built):
-        network, package, model = built
-        side = SIDES[package]
-        side.load(model, network.weights())
-        side.double(model).eval()
+class TestInTorch:
+    """The reference's golden values, and half precision with their weights."""
+
+    def test_golden_values(self, in_torch):
+        assert_golden("torch_ref", *in_torch)
+
+    def test_half_precision(self, in_torch):
+        """In torch, since Paddle's CPU kernels have none; Paddle's on a GPU, below."""
+        _, model = in_torch
+        images = torch.from_numpy(image_of(1, 3, 64, 64))
+        with torch.no_grad():
+            full = model.float().eval()(images).logits
+            half = model.bfloat16()(images.bfloat16()).logits
+        assert half.dtype == torch.bfloat16
+        # By the norm: where SegNet's poolings choose another pixel, single logits jump.
+        assert 0 < (half.float() - full).norm() < 0.03 * full.norm()
+
+
+def assert_golden(package, network, model):
+    """Names and shapes of the tensors, and the logits in float64 with the golden weights."""
+    side = SIDES[package]
+    state = side.state(model)
+    ours = {n: tuple(a.shape) for n, a in state.items() if not n.endswith("_tracked")}
+    assert ours == dict(network.tensors)
+    side.load(model, network.weights())
+    side.double(model).eval()
+    with torch.no_grad(), paddle.no_grad():
         output = model(side.tensor(image()))
-        logits = side.array(output.logits)
-        assert logits.shape == network.out_shape
-        assert output.aux_logits == ()
-        error = np.abs(network.pick(logits) - network.logits).max() / network.largest
-        assert error <= ALLOWED[package]
-
-
-@only("torch_ref")
-def test_half_precision(built):
-    """In torch with the golden weights, since Paddle's CPU kernels have none; Paddle's: below."""
-    network, package, model = built
-    SIDES[package].load(model.float(), network.weights())
-    images = torch.from_numpy(image_of(1, 3, 64, 64))
-    model.eval()
-    with torch.no_grad():
-        full = model(images).logits
-        half = model.bfloat16()(images.bfloat16()).logits
-    assert half.dtype == torch.bfloat16
-    # By the norm: where SegNet's poolings choose another pixel, single logits jump.
-    assert (half.float() - full).norm() < 0.03 * full.norm()
+    logits = side.array(output.logits)
+    assert logits.shape == network.out_shape
+    assert output.aux_logits == ()
+    error = np.abs(network.pick(logits) - network.logits).max() / network.largest
+    assert error <= ALLOWED[package]
 
 
 @pytest.mark.parametrize("package", SIDES)
@@ -185,7 +188,9 @@ def test_paddle_half_precision(name):
         full = model(images).logits
         with paddle.amp.auto_cast(level="O1"):
             half = model(images).logits.astype("float32")
-    assert float((half - full).abs().max()) < 0.05 * float(full.abs().max())
+    paddle.device.set_device("cpu")
+    # Two start with a classifier of zeros.
+    assert float((half - full).abs().max()) <= 0.05 * float(full.abs().max())
 
 
 def test_both_packages_have_the_same_networks():
