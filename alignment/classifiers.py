@@ -5,12 +5,22 @@ Source: torchvision's `vgg.py` and `densenet.py`; ResNets lie in `torch_ref.mode
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import nn
 
 CLASSIFIERS = ("densenet121", "vgg16", "vgg16_bn")
+
+
+def classifier_of(names: Container[str]) -> str:
+    """Which of CLASSIFIERS has tensors of these names, torch's or Paddle's; "" for none."""
+    if "classifier.weight" in names and "features.denseblock4.denselayer16.conv2.weight" in names:
+        return "densenet121"
+    if "classifier.6.weight" in names and "features.0.weight" in names:
+        return "vgg16_bn" if "features.1.weight" in names else "vgg16"
+    return ""
 
 
 def build_classifier(name: str, num_classes: int) -> nn.Module:

@@ -89,7 +89,7 @@ def convert(source: Path, output: Path, to: Side, *, arch: str = "auto") -> Conv
     _check_paths(source, output)
     checkpoint, source_sha256 = _read(source, "torch" if to == "paddle" else "paddle")
     variant = identify(checkpoint, arch)
-    check_fit(variant, checkpoint)
+    check_fit(variant, checkpoint, guessed=arch == "auto")
     origin = read_manifest(source, source_sha256)
     if isinstance(origin, Manifest) and not _names_fit(origin, variant, checkpoint):
         origin = f"{manifest_path(source).name} names other tensors"

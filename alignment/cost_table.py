@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from alignment.costs import Cost, Size
+from factseg_paddle.data.palettes import ISAID_CLASSES
 from factseg_paddle.engine.curves import COLOURS, GREY, STYLE, save_curves
 from factseg_paddle.io import atomic_write
 
@@ -74,18 +75,21 @@ def read_published() -> dict[str, Published]:
 
 
 def read_miou(path: Path) -> float:
-    """The mIoU of a `metrics.json` of `scripts/evaluate.py`, in %.
+    """The mIoU of a `metrics.json` of `scripts/evaluate.py` on iSAID, in %.
 
     Raises:
-        ValueError: the file is no such file, or its mIoU is not defined.
+        ValueError: the file is no such file, its mIoU is not defined, or its classes are others.
         OSError: the file can't be read.
     """
     try:
-        miou = json.loads(path.read_text(encoding="utf-8"))["mean_iou"]
+        content = json.loads(path.read_text(encoding="utf-8"))
+        miou, names = content["mean_iou"], [entry["name"] for entry in content["classes"]]
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{path} is no metrics.json of evaluate.py ({error!r})") from error
     if not isinstance(miou, float) or not 0 <= miou <= 1:
         raise ValueError(f"{path}: its mean_iou is {miou!r}, which is no mIoU from 0 to 1")
+    if tuple(names) != ISAID_CLASSES:
+        raise ValueError(f"{path}: its classes are {', '.join(map(str, names))}, not iSAID's")
     return 100 * miou
 
 

@@ -1,8 +1,8 @@
 """Which network a file's tensors belong to, and which of them don't fit it.
 
 A file has names and shapes but no layers. The layers come from `torch_ref`, built on
-`torch.device("meta")` with the class count that the file's shapes tell. FactSeg and ResNet
-classifiers of any depth are known by their names; any other network has to be named.
+`torch.device("meta")` with the class count that the file's shapes tell. FactSeg and image
+classifiers are known by their names; any other network has to be named.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from alignment.checkpoints import Checkpoint, Side, dtype_name
-from alignment.classifiers import CLASSIFIERS, build_classifier
+from alignment.classifiers import CLASSIFIERS, build_classifier, classifier_of
 from alignment.suggestions import nearest
 from alignment.tensor_map import TensorSpec
 from alignment.weights import torch_specs
@@ -68,13 +68,15 @@ def identify(checkpoint: Checkpoint, arch: str = "auto") -> Variant:
 
     Args:
         checkpoint: The file.
-        arch: "factseg", "resnet", or "auto" to tell which of them by the names; or one of
-            `CLASSIFIERS` or `torch_ref.list_models()`.
+        arch: "factseg", "resnet" or one of `CLASSIFIERS`, or "auto" to tell which of them by the
+            names; or one of `torch_ref.list_models()`.
 
     Raises:
         CheckpointError: No name of the file is one of FactSeg or a ResNet, or there is no network
             called `arch`.
     """
+    if arch == "auto":
+        arch = classifier_of(checkpoint.state) or arch
     if arch not in (*ARCHS, "auto"):
         return _named(checkpoint, arch)
     arch = _arch_of(checkpoint, ARCHS if arch == "auto" else (arch,))
@@ -118,7 +120,12 @@ def _classes_by_shape(
             continue
         axis = next(axis for axis in range(array.ndim) if small[axis] != large[axis])
         more, rest = divmod(array.shape[axis] - small[axis], large[axis] - small[axis])
-        if more >= 0 and not rest:
+        if more < 0:
+            raise CheckpointError(
+                f"{checkpoint.path}: {name} is {list(array.shape)}, which is fewer than the 2 "
+                "classes that a network has at least"
+            )
+        if not rest:
             return 2 + more, name
     return 16, ""
 
@@ -148,8 +155,13 @@ def misfits(variant: Variant, checkpoint: Checkpoint) -> list[Misfit]:
     return found
 
 
-def check_fit(variant: Variant, checkpoint: Checkpoint) -> None:
+def check_fit(variant: Variant, checkpoint: Checkpoint, *, guessed: bool = False) -> None:
     """Refuse a file with misfits.
+
+    Args:
+        variant: The network that the file should be of.
+        checkpoint: The file.
+        guessed: Whether nobody named the network; it may be quite another then.
 
     Raises:
         CheckpointError: One sentence with every misfit, by the file's own names, and the name
@@ -178,9 +190,11 @@ def check_fit(variant: Variant, checkpoint: Checkpoint) -> None:
         hint = f" (nearest name: {shown(prefix + close)})" if close else ""
         lines.append(f"{misfit.kind} {shown(prefix + misfit.name)} {misfit.detail}{hint}")
     counted = f" as {prefix}{variant.classes_from} says" if variant.classes_from else ""
+    foreign = guessed and len(unmatched["extra"]) > len(checkpoint.state) / 10
+    other = " (another network has to be named by --arch)" if foreign else ""
     raise CheckpointError(
-        f"{checkpoint.path} does not fit {variant}{counted}: {', '.join(counts)}; nothing was "
-        f"written: {'; '.join(lines)}"
+        f"{checkpoint.path} does not fit {variant}{counted}: {', '.join(counts)}{other}; nothing "
+        f"was written: {'; '.join(lines)}"
     )
 
 

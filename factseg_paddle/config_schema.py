@@ -249,7 +249,8 @@ class Loss(Section):
         kind: "joint" is FactSeg's (see `factseg_paddle.losses.JointLoss`). The others are for all
             other networks, with their auxiliary heads': "cross_entropy"; "focal", "annealed_focal"
             and "dice", see `FocalLoss`, `AnnealedFocalLoss` and `DiceLoss` there.
-        sampling: which pixels joint and cross_entropy take, and ratio, thresh and min_kept with it.
+        sampling: which pixels joint and cross_entropy take, and ratio, thresh and min_kept with it;
+            "mean" takes all.
         form: of the joint loss.
         gamma: focusing exponent of focal and annealed_focal.
         annealing_steps: iterations until annealed_focal is the focal loss.
@@ -270,8 +271,10 @@ class Loss(Section):
     def _every_key_counts(self) -> Loss:
         sampled = ("joint", "cross_entropy")
         owners = dict.fromkeys(("sampling", "ratio", "thresh", "min_kept"), sampled)
-        owners |= {"form": ("joint",), "annealing_steps": ("annealed_focal",)}
-        self.check_owners("kind", owners | {"gamma": ("focal", "annealed_focal")})
+        focal = ("focal", "annealed_focal")
+        owners |= {"form": ("joint",), "annealing_steps": ("annealed_focal",), "gamma": focal}
+        owners["aux_weight"] = ("cross_entropy", *focal, "dice")
+        self.check_owners("kind", owners)
         return self
 
 
@@ -418,7 +421,7 @@ class Config(Section):
     def _loss_fits(self) -> Config:
         name, kind = self.model.name, self.loss.kind
         if (name == "factseg") != (kind == "joint"):
-            use = "joint" if name == "factseg" else "cross_entropy"
+            use = "joint" if name == "factseg" else "cross_entropy, with loss.sampling mean"
             raise ValueError(f"loss.kind is {kind}, with which {name} can't learn; use {use}")
         return self
 

@@ -6,8 +6,10 @@ the growth of a process's peak over what it held after its imports: weights and 
 """
 
 import argparse
+import math
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -60,6 +62,14 @@ def main(argv: list[str] | None = None) -> int:
 def _compare(args: argparse.Namespace) -> int:
     names, ours = _chosen(args)
     args.output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=args.output):
+        pass  # that it can be written is known before hours, not after
+    about = {
+        "size": args.size,
+        "num_classes": args.num_classes,
+        "threads": os.environ["OMP_NUM_THREADS"],
+        "environment": environment_of("torch") | environment_of("paddle"),
+    }
     published = read_published()
     table = MarkdownTable(names, published)
     print(table.header(), flush=True)
@@ -67,12 +77,6 @@ def _compare(args: argparse.Namespace) -> int:
     for name in tqdm(names, desc="measuring", unit="network", file=sys.stderr):
         rows.append(_row(args, name, published.get(name), ours.get(name)))
         tqdm.write(table.line(rows[-1]))  # on stdout, above the bar
-    about = {
-        "size": args.size,
-        "num_classes": args.num_classes,
-        "threads": int(os.environ["OMP_NUM_THREADS"]),
-        "environment": environment_of("torch") | environment_of("paddle"),
-    }
     for line in write(args.output, table, rows, about):
         print(line)
     return 1 if any(row.failure for row in rows) else 0
@@ -132,7 +136,9 @@ def _parser() -> ArgumentParser:
     )
     add("--output", type=Path, default=REPOSITORY / "output" / "compare_models", help="folder")
     add("--repeats", type=_positive, default=3, help="timed passes at most (default 3)")
-    add("--seconds", type=float, default=6.0, help="of timed passes that are enough (default 6)")
+    add(
+        "--seconds", type=_duration, default=6.0, help="of timed passes that are enough (default 6)"
+    )
     return parser
 
 
@@ -140,6 +146,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not positive; use 1 or more")
+    return value
+
+
+def _duration(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{value} is no positive number of seconds")
     return value
 
 

@@ -65,7 +65,11 @@ def build_model(settings: Model, num_classes: int) -> nn.Layer:
 
 
 def build_loss(settings: Loss, ignore_index: int, network: nn.Layer) -> nn.Layer:
-    """The loss, a function of (*output, labels) with the output of that network."""
+    """The loss, a function of (*output, labels) with the output of that network.
+
+    Raises:
+        ValueError: auxiliary heads shall weigh something in a network that has none.
+    """
     sampling = {"thresh": settings.thresh, "min_kept": settings.min_kept}
     if settings.kind == "joint":
         return JointLoss(ignore_index, settings.sampling, settings.ratio, settings.form, **sampling)
@@ -77,10 +81,15 @@ def build_loss(settings: Loss, ignore_index: int, network: nn.Layer) -> nn.Layer
         loss = AnnealedFocalLoss(settings.annealing_steps, settings.gamma, ignore_index)
     else:
         loss = DiceLoss(ignore_index=ignore_index)
-    weight = settings.aux_weight
-    if weight is None:
-        weight = getattr(network, "aux_weight", 0.0)  # networks without such heads have none
-    return AuxiliaryLoss(loss, weight)
+    own = getattr(network, "aux_weight", None)
+    if settings.aux_weight is None:
+        return AuxiliaryLoss(loss, own or 0.0)
+    if own is None:
+        raise ValueError(
+            f"loss.aux_weight {settings.aux_weight} is for networks with auxiliary heads, and "
+            f"{type(network).__name__} has none; leave it out"
+        )
+    return AuxiliaryLoss(loss, settings.aux_weight)
 
 
 def build_optimizer(

@@ -110,7 +110,10 @@ def test_configuration_that_does_not_fit_is_refused(model, kind, message):
         make_config({"model": model, "loss": {"kind": kind}}, "test")
 
 
-@pytest.mark.parametrize(("key", "value"), [("ratio", 0.5), ("form", "literal"), ("gamma", 1.0)])
+OTHERS = {"ratio": 0.5, "form": "literal", "gamma": 1.0, "annealing_steps": 9}
+
+
+@pytest.mark.parametrize(("key", "value"), OTHERS.items())
 def test_key_of_another_loss_is_refused(key, value):
     with pytest.raises(ConfigError, match=f"loss: {key} belongs to kind .*, and kind is dice"):
         make_config({"model": {"name": NAME}, "loss": {"kind": "dice", key: value}}, "test")
@@ -128,7 +131,9 @@ LOSSES = {
 def test_losses_of_the_configuration(kind, options, expected):
     settings = {"kind": kind, "aux_weight": 0.3, **options}
     config = make_config({"model": {"name": NAME}, "loss": settings}, "test")
-    loss = build_loss(config.loss, 255, paddle.nn.Identity())
+    network = paddle.nn.Identity()
+    network.aux_weight = 0.4  # as a network has that has such heads
+    loss = build_loss(config.loss, 255, network)
     rng = np.random.default_rng(1)
     logits, aux = (paddle.to_tensor(rng.normal(size=(2, 4, 8, 8))) for _ in range(2))
     labels = paddle.to_tensor(rng.integers(0, 4, size=(2, 8, 8)))
@@ -142,6 +147,13 @@ def test_losses_of_the_configuration(kind, options, expected):
         tensor.clear_gradient()
         (weight * expected(tensor, labels)).backward()
         np.testing.assert_allclose(gradient, tensor.grad.numpy(), rtol=1e-12, atol=0)
+
+
+def test_weight_of_auxiliary_heads_that_are_not_there_is_refused():
+    loss = {"kind": "dice", "aux_weight": 0.3}
+    config = make_config({"model": {"name": NAME}, "loss": loss}, "test")
+    with pytest.raises(ValueError, match=r"for networks with auxiliary heads, and LightUNet has"):
+        build_loss(config.loss, 255, create_model(NAME, 3))
 
 
 def test_annealed_loss_is_told_the_step_before_and_after_a_resume(run, monkeypatch, tmp_path):

@@ -54,7 +54,9 @@ def main() -> None:
     parser.add_argument("--source", required=True)
     parser.add_argument("--classes", type=int, default=21)
     args = parser.parse_args()
-    module, function = args.function.split(":")
+    module, colon, function = args.function.partition(":")
+    if not colon:
+        parser.error(f"{args.function} is not of the form MODULE:FUNCTION")
     build = getattr(importlib.import_module(module), function)
     record(args.name, build, args.source, args.classes)
 

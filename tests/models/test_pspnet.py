@@ -100,25 +100,26 @@ class TestPSPNet:
             with pytest.raises(ValueError, match="train with two images or more"):
                 model(_random(side, 1, 3, 32, 32))
 
-    def test_upsampling_can_be_left_out(self, built):
-        name, side, model = built
-        if name == DEEP_STEM:
-            model.upsample = False
-            output = model.train()(_random(side, 2, 3, 32, 48))
-            model.upsample = True
-            shapes = [tuple(logits.shape) for logits in (output.logits, *output.aux_logits)]
-            assert shapes == [(2, 5, 4, 6)] * 2
 
-    def test_dropout_follows_each_step_back(self, built):
-        name, side, model = built
-        if name == UPSAMPLING:
-            shapes = []
-            hook = model.drop_2.register_forward_pre_hook(
-                lambda _, inputs: shapes.append(tuple(inputs[0].shape))
-            )
-            model.eval()(_random(side, 1, 3, 16, 16))
-            hook.remove()
-            assert shapes == [(1, 256, 4, 4), (1, 64, 8, 8), (1, 64, 16, 16)]
+@pytest.mark.parametrize("package", SIDES)
+def test_upsampling_can_be_left_out(package):
+    side = SIDES[package]
+    model = side.package.create_model(DEEP_STEM, 5, upsample=False)
+    output = model.train()(_random(side, 2, 3, 32, 48))
+    shapes = [tuple(logits.shape) for logits in (output.logits, *output.aux_logits)]
+    assert shapes == [(2, 5, 4, 6)] * 2
+
+
+@pytest.mark.parametrize("package", SIDES)
+def test_dropout_follows_each_step_back(package):
+    side = SIDES[package]
+    model = side.package.create_model(UPSAMPLING, 5)
+    shapes = []
+    model.drop_2.register_forward_pre_hook(
+        lambda _, inputs: shapes.append(tuple(inputs[0].shape)) and None
+    )
+    model.eval()(_random(side, 1, 3, 16, 16))
+    assert shapes == [(1, 256, 4, 4), (1, 64, 8, 8), (1, 64, 16, 16)]
 
 
 def _is_batch_norm_bias(name, state):

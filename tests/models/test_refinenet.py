@@ -97,14 +97,6 @@ class TestRefineNet:
         corners = np.s_[:, :, [0, 0, -1, -1], [0, -1, 0, -1]]
         assert logits[corners] == pytest.approx(quarter[corners], rel=1e-5)
 
-    def test_upsampling_can_be_left_out(self, built):
-        name, side, model = built
-        if name == "refinenet_resnet101":
-            assert model.upsample
-            model.upsample = False
-            assert tuple(model.eval()(_random(side, 1, 3, 32, 64)).logits.shape) == (1, 5, 8, 16)
-            model.upsample = True
-
     def test_features_of_one_width_get_the_size_of_the_coarser(self, built):
         """As the article does, which compares widths alone; the others never have such features."""
         _, side, model = built
@@ -132,3 +124,10 @@ def test_backbone_layers_have_torchvisions_names(name):
     layers = SIDES["factseg_paddle"].package.create_model(name, 5).backbone_layers()
     named = {f"{p}.{n}": t.shape for p, la in layers.items() for n, t in la.state_dict().items()}
     assert named == {n: t.shape for n, t in BACKBONES[name]().state_dict().items()}
+
+
+@pytest.mark.parametrize("package", SIDES)
+def test_upsampling_can_be_left_out(package):
+    side = SIDES[package]
+    model = side.package.create_model("refinenet_resnet101", 5, upsample=False)
+    assert tuple(model.eval()(_random(side, 1, 3, 32, 64)).logits.shape) == (1, 5, 8, 16)

@@ -178,6 +178,7 @@ def test_unknown_option_is_refused(name, package):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not paddle.is_compiled_with_cuda(), reason="this Paddle has no CUDA")
 @pytest.mark.parametrize("name", list_models())
 def test_paddle_half_precision(name):
     paddle.device.set_device("gpu")

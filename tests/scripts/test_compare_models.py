@@ -14,6 +14,7 @@ from alignment import cost_table, costs
 from alignment.cost_table import MarkdownTable, Published, Row, cost_figure, read_published
 from alignment.costs import Cost, CostError, Size, count, measure
 from factseg_paddle import list_models
+from factseg_paddle.data.palettes import ISAID_CLASSES
 from scripts.compare_models import main
 from tests.models.golden import ZOO, golden_networks
 from tests.paths import REPO
@@ -40,7 +41,8 @@ def compared(tmp_path_factory):
     """The folder after a run over two networks, and what was printed."""
     folder = tmp_path_factory.mktemp("compared")
     metrics = folder / "metrics.json"
-    metrics.write_text(json.dumps({"mean_iou": 0.4321, "classes": []}))
+    classes = [{"name": name} for name in ISAID_CLASSES]
+    metrics.write_text(json.dumps({"mean_iou": 0.4321, "classes": classes}))
     with pytest.MonkeyPatch.context() as patch:
         printed = []
         patch.setattr("tqdm.tqdm.write", printed.append)
@@ -149,7 +151,10 @@ def test_what_cannot_start_is_one_sentence_and_writes_nothing(tmp_path, capsys, 
     assert not output.exists()
 
 
-@pytest.mark.parametrize("option", ["--metrics=unet.json", "--repeats=0", "--metrics=unet="])
+@pytest.mark.parametrize(
+    "option",
+    ["--metrics=unet.json", "--repeats=0", "--metrics=unet=", "--seconds=0", "--seconds=nan"],
+)
 def test_an_option_that_is_wrong_is_one_sentence(capsys, option):
     with pytest.raises(SystemExit) as stop:
         run(option)
@@ -163,6 +168,19 @@ def test_a_broken_metrics_file_is_refused(tmp_path, content):
     path.write_text(content)
     with pytest.raises(ValueError, match=r"metrics\.json"):
         cost_table.read_miou(path)
+
+
+def test_metrics_of_other_data_are_refused(tmp_path):
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps({"mean_iou": 0.5, "classes": [{"name": "aeroplane"}]}))
+    with pytest.raises(ValueError, match="its classes are aeroplane, not iSAID's"):
+        cost_table.read_miou(path)
+
+
+def test_a_list_of_thread_numbers_costs_no_run(tmp_path, monkeypatch, unmeasured):  # noqa: ARG001
+    monkeypatch.setenv("OMP_NUM_THREADS", "1,1")
+    assert run("--networks", LIGHT, *SMALL, "--output", tmp_path) == 0
+    assert "threads: 1,1" in (tmp_path / "table.md").read_text()
 
 
 def test_torch_is_needed_and_that_is_one_sentence(tmp_path):
@@ -242,8 +260,10 @@ def test_names_in_the_picture_do_not_cover_each_other():
 
 
 @pytest.mark.parametrize("readme", ["README.md", "README_cn.md"])
-def test_the_readmes_table_has_every_network(readme):
+def test_the_readmes_table_has_the_networks(readme):
+    """But those that were added since: times compare within one run alone."""
     text = (REPO / readme).read_text(encoding="utf-8")
     table = text.partition(cost_table.BEGIN)[2].partition(cost_table.END)[0]
     names = [cells(line)[0] for line in table.splitlines() if line.startswith("| ")]
-    assert names[2:] == list_models()
+    assert names[2:] == [name for name in list_models() if name in names]
+    assert set(names) >= read_published().keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ import torch
 import factseg_paddle
 from alignment.checkpoints import Checkpoint, Form
 from alignment.classifiers import CLASSIFIERS, build_classifier
-from alignment.variants import identify, misfits
+from alignment.variants import check_fit, identify, misfits
 from alignment.weights import torch_specs
 from factseg_paddle.engine.weights import load_backbone
+from factseg_paddle.io import CheckpointError
 from scripts import convert_paddle2torch, convert_torch2paddle
 from tests.weights.files import assert_same_tensors, load_torch
 from torch_ref import create_model, list_models
@@ -45,6 +47,29 @@ def test_class_count_is_told_by_the_shapes(tmp_path, name, side):
     variant = identify(checkpoint, name)
     assert (variant.name, variant.num_classes) == (name, 5)
     assert misfits(variant, checkpoint) == []
+
+
+@pytest.mark.parametrize("side", ["torch", "paddle"])
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_classifiers_are_told_by_their_names(tmp_path, name, side):
+    checkpoint = empty_file(tmp_path, name, 1000, side)
+    variant = identify(checkpoint)
+    assert (variant.name, variant.num_classes) == (name, 1000)
+    assert misfits(variant, checkpoint) == []
+
+
+@pytest.mark.parametrize("name", NAMES[len(CLASSIFIERS) :])
+def test_unnamed_network_is_told_how_to_be_named(tmp_path, name):
+    checkpoint = empty_file(tmp_path, name, 5, "torch")
+    with pytest.raises(CheckpointError, match="another network has to be named by --arch"):
+        check_fit(identify(checkpoint), checkpoint, guessed=True)
+
+
+def test_file_of_one_class_is_refused(tmp_path):
+    checkpoint = empty_file(tmp_path, "unet_bilinear_w32", 2, "torch")
+    one = {**checkpoint.state, "reduce.weight": np.zeros((1, 32, 1, 1), np.float32)}
+    with pytest.raises(CheckpointError, match=r"reduce.weight is \[1, 32, 1, 1\], which is fewer"):
+        identify(replace(checkpoint, state=one), "unet_bilinear_w32")
 
 
 def random_state(name, num_classes):
@@ -94,11 +119,6 @@ def test_file_of_another_network_is_refused_by_tensor(tmp_path, capsys):
     message = refused(tmp_path, capsys, state, "--arch", "unet_bilinear_w32")
     assert "does not fit unet_bilinear_w32, 16 classes: " in message
     assert "missing stem.conv1.weight [32, 3, 3, 3]" in message
-
-
-def test_unnamed_network_is_told_how_to_be_named(tmp_path, capsys):
-    message = refused(tmp_path, capsys, random_state("unet_bilinear_w32", 7))
-    assert message.endswith("another network has to be named by --arch\n")
 
 
 @pytest.mark.slow  # half a gigabyte is converted and read
