@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from factseg_paddle.io import atomic_write_all
 from tests.models.golden import ZOO, image, picked_indices, weight
@@ -32,6 +33,7 @@ def record(name: str, build: Callable[[int], torch.nn.Module], source: str, clas
     entry = {"name": name, "source": source, "num_classes": classes, "tensors": len(tensors)}
     for count in 16, 21:
         entry[f"params{count}"] = sum(p.numel() for p in build(count).parameters())
+    entry["gflop512"] = _flops(build, classes) / 1e9
     index = json.loads((ZOO / "index.json").read_text())
     index["nets"] = [*(net for net in index["nets"] if net["name"] != name), entry]
     with atomic_write_all(ZOO / f"{name}.npz", ZOO / "index.json") as (logits_file, index_file):
@@ -44,6 +46,15 @@ def record(name: str, build: Callable[[int], torch.nn.Module], source: str, clas
                 names_json=json.dumps(tensors),
             )
         index_file.write_text(json.dumps(index, indent=1) + "\n")
+
+
+def _flops(build: Callable[[int], torch.nn.Module], classes: int) -> int:
+    """Of an image of 512x512, 2 for a multiply-add; nothing is computed."""
+    with torch.device("meta"):
+        model, batch = build(classes).eval(), torch.empty(1, 3, 512, 512)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(batch)
+    return counter.get_total_flops()
 
 
 def main() -> None:
