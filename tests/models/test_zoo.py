@@ -31,11 +31,6 @@ def in_paddle(request):
     return built("factseg_paddle", request.param)
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
-def in_torch(request):
-    return built("torch_ref", request.param)
-
-
 def built(package, name):
     network = NETWORKS[name]
     create_model = SIDES[package].package.create_model
@@ -100,8 +95,8 @@ class TestEveryNetwork:
         first.backward()
         gradients = SIDES["factseg_paddle"].gradients(model)
         assert gradients.keys() == {n for n in learning if not n.startswith(UNUSED)}
-        square = sum((gradient.astype(np.float64) ** 2).sum() for gradient in gradients.values())
-        rate = 1e-3 * float(first) / float(square)  # to first order the loss falls by a thousandth
+        square = sum(float(np.vdot(gradient, gradient)) for gradient in gradients.values())
+        rate = 1e-3 * float(first) / square  # to first order the loss falls by a thousandth
         with paddle.no_grad():
             for name in gradients:
                 learning[name].set_value(learning[name] - rate * learning[name].grad)
@@ -120,35 +115,33 @@ class TestEveryNetwork:
         for name, tensor in model.state_dict().items():
             np.testing.assert_array_equal(tensor.numpy(), arrays[name])
 
-    def test_golden_values(self, in_paddle):
-        assert_golden("factseg_paddle", *in_paddle)
+    def test_golden_values_of_both_packages_and_half_precision(self, in_paddle):
+        network, model = in_paddle
+        weights = network.weights()  # once: of the largest networks they take seconds
+        assert_golden("factseg_paddle", network, model, weights)
+        _, reference = built("torch_ref", network.name)
+        assert_golden("torch_ref", network, reference, weights)
+        assert_half_precision(reference)
 
 
-class TestInTorch:
-    """The reference's golden values, and half precision with their weights."""
-
-    def test_golden_values(self, in_torch):
-        assert_golden("torch_ref", *in_torch)
-
-    def test_half_precision(self, in_torch):
-        """In torch, since Paddle's CPU kernels have none; Paddle's on a GPU, below."""
-        _, model = in_torch
-        images = torch.from_numpy(image_of(1, 3, 64, 64))
-        with torch.no_grad():
-            full = model.float().eval()(images).logits
-            half = model.bfloat16()(images.bfloat16()).logits
-        assert half.dtype == torch.bfloat16
-        # By the norm: where SegNet's poolings choose another pixel, single logits jump.
-        assert 0 < (half.float() - full).norm() < 0.03 * full.norm()
+def assert_half_precision(model):
+    """In torch, since Paddle's CPU kernels have none; Paddle's on a GPU, below."""
+    images = torch.from_numpy(image_of(1, 3, 64, 64))
+    with torch.no_grad():
+        full = model.float().eval()(images).logits
+        half = model.bfloat16()(images.bfloat16()).logits
+    assert half.dtype == torch.bfloat16
+    # By the norm: where SegNet's poolings choose another pixel, single logits jump.
+    assert 0 < (half.float() - full).norm() < 0.03 * full.norm()
 
 
-def assert_golden(package, network, model):
+def assert_golden(package, network, model, weights):
     """Names and shapes of the tensors, and the logits in float64 with the golden weights."""
     side = SIDES[package]
     state = side.state(model)
     ours = {n: tuple(a.shape) for n, a in state.items() if not n.endswith("_tracked")}
     assert ours == dict(network.tensors)
-    side.load(model, network.weights())
+    side.load(model, weights)
     side.double(model).eval()
     with torch.no_grad(), paddle.no_grad():
         output = model(side.tensor(image()))
