@@ -25,6 +25,18 @@ ALLOWED = {"torch_ref": 1e-9, "factseg_paddle": 5e-6}
 UNUSED = ("pretrained.fc.", "head.encmodule.selayer.")
 
 
+# One of each family in the suite, all by `make slow`.
+FAMILIES = (
+    *("deeplabv3_r50_vainf", "deeplabv3plus_r50_article", "denseaspp_d121_factseg"),
+    *("denseunet_d121_smp", "farseg_r50", "fastfcn_jpu_encnet_r50", "fcn8_resnet50_article"),
+    *("pspnet_r50_article", "refinenet_r50_article", "resunet_r50_factseg", "segnet_authors"),
+    *("semanticfpn_r50_factseg", "unet_article"),
+)
+ONE_OF_EACH = [
+    name if name in FAMILIES else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS
+]
+
+
 # Of the module, so that tests are ordered by network: some have half a gigabyte of weights.
 @pytest.fixture(scope="module", params=NETWORKS)
 def in_paddle(request):
@@ -68,53 +80,6 @@ class TestEveryNetwork:
             else:
                 assert logits.shape[2:] == [-(-75 // shrunk), -(-33 // shrunk)]
 
-    def test_a_step_with_half_of_it_frozen_lowers_the_loss(self, in_paddle):
-        _, model = in_paddle
-        for layer in model.sublayers():
-            if isinstance(layer, paddle.nn.Dropout | paddle.nn.Dropout2D):
-                layer.p = 0.0
-        parameters = list(SIDES["factseg_paddle"].parameters(model).items())
-        cut = len(parameters) // 2
-        while parameters[cut][1].ndim != 4:  # Paddle freezes the whole of a BatchNorm or nothing
-            cut += 1
-        frozen, learning = dict(parameters[:cut]), dict(parameters[cut:])
-        before = {name: parameter.numpy() for name, parameter in frozen.items()}
-        for parameter in frozen.values():
-            parameter.stop_gradient = True
-        model.train()
-        criterion = AuxiliaryLoss(CrossEntropyLoss(), 0.4)
-        images = paddle.to_tensor(image_of(2, 3, 64, 64))
-
-        def loss():
-            output = model(images)
-            side = output.logits.shape[-1]
-            labels = np.random.RandomState(4).randint(0, 16, (2, side, side))
-            return criterion(*output, paddle.to_tensor(labels))
-
-        first = loss()
-        first.backward()
-        gradients = SIDES["factseg_paddle"].gradients(model)
-        assert gradients.keys() == {n for n in learning if not n.startswith(UNUSED)}
-        square = sum(float(np.vdot(gradient, gradient)) for gradient in gradients.values())
-        rate = 1e-3 * float(first) / square  # to first order the loss falls by a thousandth
-        with paddle.no_grad():
-            for name in gradients:
-                learning[name].set_value(learning[name] - rate * learning[name].grad)
-            assert float(loss()) < float(first)
-        for name, parameter in frozen.items():
-            np.testing.assert_array_equal(parameter.numpy(), before[name])
-
-    def test_saved_weights_load(self, in_paddle, tmp_path):
-        _, model = in_paddle
-        arrays = model_arrays(model)
-        with paddle.no_grad():
-            for tensor in model.state_dict().values():
-                tensor.set_value(paddle.zeros_like(tensor))
-        report = set_weights(model, tmp_path / "a.pdparams", arrays)
-        assert (set(report.used), report.kept) == (set(arrays), ())
-        for name, tensor in model.state_dict().items():
-            np.testing.assert_array_equal(tensor.numpy(), arrays[name])
-
     def test_golden_values_of_both_packages_and_half_precision(self, in_paddle):
         network, model = in_paddle
         weights = network.weights()  # once: of the largest networks they take seconds
@@ -150,6 +115,57 @@ def assert_golden(package, network, model, weights):
     assert output.aux_logits == ()
     error = np.abs(network.pick(logits) - network.logits).max() / network.largest
     assert error <= ALLOWED[package]
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_a_step_with_half_of_it_frozen_lowers_the_loss(name):
+    _, model = built("factseg_paddle", name)
+    for layer in model.sublayers():
+        if isinstance(layer, paddle.nn.Dropout | paddle.nn.Dropout2D):
+            layer.p = 0.0
+    parameters = list(SIDES["factseg_paddle"].parameters(model).items())
+    cut = len(parameters) // 2
+    while parameters[cut][1].ndim != 4:  # Paddle freezes the whole of a BatchNorm or nothing
+        cut += 1
+    frozen, learning = dict(parameters[:cut]), dict(parameters[cut:])
+    before = {name: parameter.numpy() for name, parameter in frozen.items()}
+    for parameter in frozen.values():
+        parameter.stop_gradient = True
+    model.train()
+    criterion = AuxiliaryLoss(CrossEntropyLoss(), 0.4)
+    images = paddle.to_tensor(image_of(2, 3, 64, 64))
+
+    def loss():
+        output = model(images)
+        side = output.logits.shape[-1]
+        labels = np.random.RandomState(4).randint(0, 16, (2, side, side))
+        return criterion(*output, paddle.to_tensor(labels))
+
+    first = loss()
+    first.backward()
+    gradients = SIDES["factseg_paddle"].gradients(model)
+    assert gradients.keys() == {n for n in learning if not n.startswith(UNUSED)}
+    square = sum(float(np.vdot(gradient, gradient)) for gradient in gradients.values())
+    rate = 1e-3 * float(first) / square  # to first order the loss falls by a thousandth
+    with paddle.no_grad():
+        for name in gradients:
+            learning[name].set_value(learning[name] - rate * learning[name].grad)
+        assert float(loss()) < float(first)
+    for name, parameter in frozen.items():
+        np.testing.assert_array_equal(parameter.numpy(), before[name])
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_saved_weights_load(name, tmp_path):
+    _, model = built("factseg_paddle", name)
+    arrays = model_arrays(model)
+    with paddle.no_grad():
+        for tensor in model.state_dict().values():
+            tensor.set_value(paddle.zeros_like(tensor))
+    report = set_weights(model, tmp_path / "a.pdparams", arrays)
+    assert (set(report.used), report.kept) == (set(arrays), ())
+    for name, tensor in model.state_dict().items():
+        np.testing.assert_array_equal(tensor.numpy(), arrays[name])
 
 
 @pytest.mark.parametrize("package", SIDES)
