@@ -13,10 +13,9 @@ from factseg_paddle.engine.weights import load_backbone
 from factseg_paddle.io import save_pdparams
 from tests.models.sides import SIDES
 from tests.models.starts import assert_starts, kaiming_normal, torch_default
+from tests.models.test_fcn8s import VGG16_BN
 
 NAMES = ("segnet_vgg16_bn", "segnet_vgg16_bn_relu")
-# Where torchvision's vgg16_bn has its convolutions, in `features`.
-VGG16_BN = (0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40)
 
 
 @pytest.fixture(scope="module", params=itertools.product(NAMES, SIDES), ids="-".join)
