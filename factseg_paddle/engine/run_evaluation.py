@@ -19,6 +19,9 @@ from factseg_paddle.engine.restore import restore
 from factseg_paddle.inference.predictor import network_predictor
 from factseg_paddle.inference.sliding_window import Predict, SlidingWindow
 
+# Weights of one network fit others too, of another stride for instance.
+_DECIDING_OF_MODEL = {"name", "options", "backbone", "output_stride"}
+
 
 @dataclass(frozen=True, eq=False)
 class EvaluationRun:
@@ -73,7 +76,7 @@ class EvaluationRun:
         deciding = about | {
             "weights": restored.sha256,
             "settings": settings.model_dump(exclude={"batch_size"}),
-            "model": restored.config.model.model_dump(include={"backbone", "output_stride"}),
+            "model": restored.config.model.model_dump(include=_DECIDING_OF_MODEL),
         }
         store = EvaluationStore(output, pairs, deciding, say=say)
         predict = network_predictor(restored.network)

@@ -118,6 +118,22 @@ def test_a_second_run_predicts_nothing_and_other_weights_start_anew(files, tmp_p
     assert (out / "metrics.json").read_text() != first
 
 
+def test_regression_another_network_of_the_same_weights_starts_anew(files, tmp_path, capsys):
+    config, weights = files
+    out = tmp_path / "out"
+    loss = "loss.kind=cross_entropy"
+    arguments = ("--config", config, "--weights", weights, "--output", out, "--opts", loss)
+    networks = (
+        ["model.name=fcn8s_vgg16"],
+        ["model.name=fcn8s_vgg16_atonce"],
+        ["model.name=fcn8s_vgg16_atonce", "model.options={x: 1}"],
+    )
+    for network in networks:
+        assert run(*arguments, *network) == 0
+        told = capsys.readouterr().err
+        assert ("is of another evaluation (model)" in told) is (network != networks[0])
+
+
 def test_a_checkpoint_folder_brings_its_configuration(files, tmp_path, capsys):
     config, _ = files
     folder = small.write_checkpoint(tmp_path / "run/iter_000005", config)
