@@ -126,12 +126,20 @@ class Outcomes:
             path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
-def run_faults(names: Iterable[str] | None = None, *, crop: int = CROP) -> Iterable[Outcome]:
+def run_faults(
+    names: Iterable[str] | None = None,
+    *,
+    crop: int = CROP,
+    train_steps: int = TRAIN_STEPS,
+    backbone: str = "resnet50",
+) -> Iterable[Outcome]:
     """Plant the faults one by one and yield what was found.
 
     Args:
         names: of the catalogue; None for all.
         crop: side of the square input.
+        train_steps: of the step train.
+        backbone: of FactSeg; the catalogue's faults in a backbone are made for resnet50.
 
     Raises:
         AlignmentError: a name is not in the catalogue.
@@ -144,7 +152,8 @@ def run_faults(names: Iterable[str] | None = None, *, crop: int = CROP) -> Itera
     for name in wanted:
         if name not in faults:
             raise AlignmentError(f"fault {name!r} is not known; there are {', '.join(faults)}")
-    pair = replace(make_pair(SEED, crop_size=crop), train_steps=TRAIN_STEPS)
+    pair = make_pair(SEED, crop_size=crop, backbone=backbone)
+    pair = replace(pair, train_steps=train_steps)
     recorded = json.loads(PADIFF.read_text("utf-8"))["faults"] if PADIFF.is_file() else {}
     with tempfile.TemporaryDirectory() as folder:
         reference = _reference(

@@ -1,4 +1,4 @@
-"""Measure the alignment of FactSeg-50: wall time after start-up, and peak memory.
+"""Measure the alignment of FactSeg: wall time after start-up, and peak memory.
 
 Examples:
   python scripts/bench_alignment.py
@@ -25,7 +25,7 @@ from alignment import align
 from alignment.pairs.factseg import make_pair
 from dataclasses import replace
 from factseg_paddle.memory import peak_memory_bytes
-pair = replace(make_pair(crop_size={crop}), train_steps={train_steps})
+pair = replace(make_pair(crop_size={crop}, backbone={backbone!r}), train_steps={train_steps})
 started = time.perf_counter()
 report = align(pair, out={out!r})
 seconds = time.perf_counter() - started
@@ -39,11 +39,17 @@ def main(argv: list[str] | None = None) -> int:
     parser = ArgumentParser.of_docstring(__doc__)
     parser.add_argument("--crop", type=int, default=128, help="side of the two images")
     parser.add_argument("--train-steps", type=int, default=10, help="of the step train")
+    parser.add_argument("--backbone", default="resnet50", help="of both networks")
     parser.add_argument(
         "--out", type=Path, default=REPOSITORY / "output/bench_alignment", help="for the report"
     )
     args = parser.parse_args(argv)
-    code = MEASURED.format(crop=args.crop, train_steps=args.train_steps, out=str(args.out))
+    code = MEASURED.format(
+        crop=args.crop,
+        backbone=args.backbone,
+        train_steps=args.train_steps,
+        out=str(args.out),
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=REPOSITORY,
@@ -57,9 +63,9 @@ def main(argv: list[str] | None = None) -> int:
     found = json.loads(done.stdout.splitlines()[-1])
     load = os.getloadavg()[0]
     print(
-        f"FactSeg-50, 2 images of {args.crop}x{args.crop}, all steps, {args.train_steps} training "
-        f"steps: {found['seconds']:.0f} s, {found['peak_gib']:.2f} GiB at the peak "
-        f"({os.cpu_count()} cores, load {load:.1f})"
+        f"FactSeg, {args.backbone}, 2 images of {args.crop}x{args.crop}, all steps, "
+        f"{args.train_steps} training steps: {found['seconds']:.0f} s, {found['peak_gib']:.2f} GiB "
+        f"at the peak ({os.cpu_count()} cores, load {load:.1f})"
     )
     return 0 if found["passed"] else 1
 

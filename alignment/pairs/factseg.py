@@ -8,7 +8,7 @@ from pathlib import Path
 from alignment.pair import Pair
 from alignment.pairs import loss_checks, metric_checks, preprocess_checks, recipe
 from alignment.pairs.scenes import CROP, as_batch, read_scenes
-from alignment.pairs.seeded import seed_weights
+from alignment.pairs.seeded import SeededModel
 
 
 def make_pair(
@@ -18,8 +18,9 @@ def make_pair(
     mask: Path | None = None,
     crop_size: int = CROP,
     form: str = "logits",
+    backbone: str = "resnet50",
 ) -> Pair:
-    """FactSeg-50 with seeded weights on sample scenes, or on a crop of a real image.
+    """FactSeg with seeded weights on sample scenes, or on a crop of a real image.
 
     Args:
         seed: of the weights, of the scenes and of what the checks draw.
@@ -28,6 +29,7 @@ def make_pair(
         crop_size: side of the square input, a multiple of 32. Of a file the window with the most
             foreground is taken, padded with ignored pixels where the image is smaller.
         form: of the loss on both sides, "logits" or "literal".
+        backbone: resnet18, 34, 50, 101 or 152.
 
     Raises:
         ValueError: crop_size does not divide by 32, or only one of image and mask is given.
@@ -35,9 +37,9 @@ def make_pair(
     scenes = read_scenes(seed, image, mask, crop_size)
     pixels, labels = as_batch(scenes)
     return Pair(
-        name="factseg",
-        torch_model=partial(_torch_model, seed),
-        paddle_model=_paddle_model,
+        name="factseg" if backbone == "resnet50" else f"factseg_{backbone}",
+        torch_model=SeededModel(partial(_torch_model, backbone), seed),
+        paddle_model=partial(_paddle_model, backbone),
         inputs=(pixels,),
         targets=(labels,),
         torch_loss=partial(_torch_loss, form),
@@ -52,18 +54,16 @@ def make_pair(
     )
 
 
-def _torch_model(seed: int):
+def _torch_model(backbone: str):
     from torch_ref import FactSeg
 
-    model = FactSeg()
-    seed_weights(model, seed)
-    return model
+    return FactSeg(backbone=backbone)
 
 
-def _paddle_model():
+def _paddle_model(backbone: str):
     from factseg_paddle import FactSeg
 
-    return FactSeg()
+    return FactSeg(backbone=backbone)
 
 
 def _torch_loss(form: str, output, labels):  # noqa: ANN001

@@ -54,11 +54,12 @@ def _own_pair(request: Request) -> Pair:
 
     files = {"image": request.image, "mask": request.mask}
     try:
-        if request.pair == "factseg":
-            crop = factseg.CROP if request.crop is None else request.crop
-            return factseg.make_pair(request.seed, **files, crop_size=crop)
-        crop = zoo.CROP if request.crop is None else request.crop
         _check_name(request)
+        if request.pair.startswith("factseg"):
+            crop = factseg.CROP if request.crop is None else request.crop
+            backbone = request.pair.removeprefix("factseg").removeprefix("_") or "resnet50"
+            return factseg.make_pair(request.seed, **files, crop_size=crop, backbone=backbone)
+        crop = zoo.CROP if request.crop is None else request.crop
         return zoo.make_pair(request.pair, request.seed, **files, crop_size=crop)
     except (ValueError, OSError) as error:
         raise AlignmentError(str(error)) from error

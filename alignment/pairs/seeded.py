@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,11 +43,38 @@ def seeded_weight(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     return values.astype(np.float32)
 
 
-def seed_weights(model: torch.nn.Module, seed: int) -> None:
-    """Give every tensor of a torch network but the scalars its seeded values."""
-    import torch
+class SeededModel:
+    """Makes a torch network with seeded weights, as often as it is asked to.
 
-    with torch.no_grad():
-        for name, tensor in model.state_dict().items():
-            if tensor.ndim:
-                tensor.copy_(torch.from_numpy(seeded_weight(name, tuple(tensor.shape), seed)))
+    The values are drawn once, and the network's own initial ones not at all: most of the time that
+    making one takes.
+
+    Args:
+        make: gives the network; what it holds has to be in its state dict.
+        seed: the pair's seed.
+    """
+
+    def __init__(self, make: Callable[[], torch.nn.Module], seed: int) -> None:
+        self._make, self._seed = make, seed
+        self._values: dict[str, np.ndarray] | None = None
+
+    def __call__(self) -> torch.nn.Module:
+        """Make one; its scalars are 0."""
+        import torch
+
+        with torch.device("meta"):  # shapes without values
+            model = self._make()
+        if self._values is None:
+            self._values = {
+                name: seeded_weight(name, tuple(tensor.shape), self._seed)
+                for name, tensor in model.state_dict().items()
+                if tensor.ndim
+            }
+        state = {
+            name: torch.from_numpy(self._values[name].copy())
+            if tensor.ndim
+            else torch.zeros((), dtype=tensor.dtype)
+            for name, tensor in model.state_dict().items()
+        }
+        model.load_state_dict(state, assign=True)
+        return model

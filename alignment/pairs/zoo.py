@@ -8,7 +8,7 @@ from pathlib import Path
 from alignment.pair import Pair
 from alignment.pairs import recipe
 from alignment.pairs.scenes import as_batch, read_scenes
-from alignment.pairs.seeded import seed_weights
+from alignment.pairs.seeded import SeededModel
 
 CROP = 64
 NUM_CLASSES = 16
@@ -27,7 +27,7 @@ def make_pair(
     """A network with seeded weights, dropout off, cross-entropy and its auxiliary losses.
 
     Args:
-        name: one of `factseg_paddle.list_models()`.
+        name: one of `factseg_paddle.list_models()` but FactSeg, which has a pair of its own.
         seed: of the weights and of the scenes.
         image: an RGB image file; None paints scenes.
         mask: its mask, colours or indices.
@@ -39,7 +39,7 @@ def make_pair(
     pixels, labels = as_batch(read_scenes(seed, image, mask, crop_size))
     return Pair(
         name=name,
-        torch_model=partial(_torch_model, name, seed),
+        torch_model=SeededModel(partial(_torch_model, name), seed),
         paddle_model=partial(_paddle_model, name),
         inputs=(pixels,),
         targets=(labels,),
@@ -50,13 +50,12 @@ def make_pair(
     )
 
 
-def _torch_model(name: str, seed: int):
+def _torch_model(name: str):
     from torch import nn
 
     from torch_ref import create_model
 
     model = create_model(name, NUM_CLASSES)
-    seed_weights(model, seed)
     for layer in model.modules():
         if isinstance(layer, nn.Dropout | nn.Dropout2d):
             layer.p = 0.0

@@ -15,6 +15,7 @@ import paddle.nn.functional as F
 from paddle import nn
 from paddle.autograd import PyLayer
 
+from alignment.pair import Pair
 from alignment.pairs.seeded import seeded_weight
 from alignment.planting.fault import Plant
 from factseg_paddle import FactSeg
@@ -25,28 +26,28 @@ RESNET = "resencoder.resnet"
 Change = Callable[[FactSeg], None]
 
 
-@functools.cache
-def _blank() -> FactSeg:
+@functools.lru_cache(maxsize=1)
+def _blank(make: Callable[[], FactSeg]) -> FactSeg:
     """Made once: drawing initial weights that are then replaced takes longer than a run."""
-    return FactSeg()
+    return make()
 
 
 def in_model(change: Change) -> Plant:
     """A fault in the network."""
 
-    def made() -> FactSeg:
-        net = copy.deepcopy(_blank())
+    def made(make: Callable[[], FactSeg]) -> FactSeg:
+        net = copy.deepcopy(_blank(make))
         change(net)
         return net
 
-    return lambda pair, _seed: replace(pair, paddle_model=made)
+    return lambda pair, _seed: replace(pair, paddle_model=partial(made, pair.paddle_model))
 
 
 def in_weights(change: Callable[[dict[str, Any]], None]) -> Plant:
     """A fault in weights that were carried over by hand; `change` is given Paddle's state dict."""
 
-    def made(seed: int) -> FactSeg:
-        net = copy.deepcopy(_blank())
+    def made(make: Callable[[], FactSeg], seed: int) -> FactSeg:
+        net = copy.deepcopy(_blank(make))
         state = net.state_dict()
         for name, tensor in state.items():
             torch_name = name.replace("._mean", ".running_mean")
@@ -55,7 +56,10 @@ def in_weights(change: Callable[[dict[str, Any]], None]) -> Plant:
         change(state)
         return net
 
-    return lambda pair, seed: replace(pair, paddle_model=partial(made, seed), transfer=False)
+    def plant(pair: Pair, seed: int) -> Pair:
+        return replace(pair, paddle_model=partial(made, pair.paddle_model, seed), transfer=False)
+
+    return plant
 
 
 def wrap(path: str, function: Callable[[Callable, paddle.Tensor], Any]) -> Change:

@@ -13,24 +13,21 @@ import torch
 from alignment import align
 from alignment.__main__ import main
 from alignment.pairs.factseg import make_pair
+from alignment.pairs.loading import Request, load_pair
 from alignment.pairs.seeded import seeded_weight
+from factseg_paddle import FactSeg as PaddleFactSeg
 from factseg_paddle.data.image_files import write_png
 from factseg_paddle.data.synthetic import paint_scene
 from tests.alignment.small import step
 from torch_ref import FactSeg as TorchFactSeg
+from torch_ref import JointLoss
 
 MODEL_STEPS = ["weights", "forward", "backward"]
 
 
-def paddle_factseg():
-    from factseg_paddle import FactSeg
-
-    return FactSeg()
-
-
 def without_a_relu():
     """FactSeg whose foreground decoder lacks one ReLU."""
-    model = paddle_factseg()
+    model = PaddleFactSeg(backbone="resnet18")
     parts = model.fg_decoder.blocks[1][0]
     relu = next(i for i, part in enumerate(parts) if isinstance(part, paddle.nn.ReLU))
     parts[relu] = paddle.nn.Identity()
@@ -43,7 +40,8 @@ from alignment.pairs.factseg import make_pair as factseg
 from tests.alignment.test_factseg_pair import without_a_relu
 
 def make_pair(seed):
-    return dataclasses.replace(factseg(seed, crop_size=32), paddle_model=without_a_relu)
+    pair = factseg(seed, crop_size=32, backbone="resnet18")
+    return dataclasses.replace(pair, paddle_model=without_a_relu)
 """
 
 
@@ -58,9 +56,13 @@ def test_factseg_that_lacks_a_relu_exits_1_and_names_it(tmp_path, capsys):
     assert report["first_divergence"] in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("seed", "mode"), [(101, "eval"), (102, "train")])
-def test_factseg_is_aligned(seed, mode):
-    report = align(dataclasses.replace(make_pair(seed, crop_size=64), mode=mode), MODEL_STEPS)
+# The one of 50 layers in evaluation mode is what `make align` compares.
+@pytest.mark.parametrize(
+    ("seed", "mode", "backbone"), [(101, "eval", "resnet18"), (102, "train", "resnet50")]
+)
+def test_factseg_is_aligned(seed, mode, backbone):
+    pair = make_pair(seed, crop_size=64, backbone=backbone)
+    report = align(dataclasses.replace(pair, mode=mode), MODEL_STEPS)
     assert report, str(report)
     assert not step(report, "forward").notes
 
@@ -85,7 +87,8 @@ def run_on_real_image(shared_data, tmp_path, *options) -> int:
 
 def test_real_image_is_aligned_before_the_network(shared_data, tmp_path, capsys):
     steps = ["data", "preprocess", "metric", "loss"]
-    status = run_on_real_image(shared_data, tmp_path, "--crop", "32", "--steps", *steps)
+    options = ("--pair", "factseg_resnet18", "--crop", "32", "--steps", *steps)
+    status = run_on_real_image(shared_data, tmp_path, *options)
     assert status == 0, capsys.readouterr().out
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     preprocess = next(s for s in report["steps"] if s["step"] == "preprocess")
@@ -100,8 +103,21 @@ def test_masks_of_indices_are_decoded_on_both_sides(tmp_path, capsys):
     write_png(tmp_path / "image.png", scene.image)
     write_png(tmp_path / "mask.png", labels)
     files = ["--image", str(tmp_path / "image.png"), "--mask", str(tmp_path / "mask.png")]
-    status = main([*files, "--crop", "32", "--steps", "preprocess", "--out", str(tmp_path / "out")])
+    options = ("--pair", "factseg_resnet18", "--crop", "32", "--steps", "preprocess")
+    status = main([*files, *options, "--out", str(tmp_path / "out")])
     assert status == 0, capsys.readouterr()
+
+
+@pytest.mark.parametrize("name", ["factseg_resnet18", "factseg_resnet50"])
+def test_regression_factseg_by_the_name_in_list_models_has_its_own_loss(name):
+    # it was compared under the cross-entropy of the other networks, which its output does not fit
+    pair = load_pair(Request(pair=name, crop=32))
+    (labels,) = (torch.from_numpy(array) for array in pair.targets)
+    model = pair.torch_model().eval()
+    with torch.no_grad():
+        output = model(torch.from_numpy(pair.inputs[0]))
+        assert pair.torch_loss(output, labels) == JointLoss()(*output, labels)
+    assert load_pair(Request(pair="factseg", crop=32)).name == "factseg"
 
 
 @pytest.mark.slow

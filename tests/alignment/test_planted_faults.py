@@ -11,13 +11,16 @@ from alignment.faults import Outcome, Outcomes, main, run_faults
 from alignment.pair import STEPS, AlignmentError
 from alignment.planting.catalogue import CATALOGUE
 
-FAST = ("eps 1e-6", "missing activation", "k over valid pixels", "detached feature", "no decay")
+# None of them in the backbone, so that a small one will do.
+FAST = ("eps 1e-6", "k over valid pixels", "detached head", "no decay")
 HARMLESS = "sum in another order"
 
 
 @pytest.fixture(scope="module")
 def outcomes():
-    return {outcome.name: outcome for outcome in run_faults([*FAST, HARMLESS], crop=32)}
+    names = [*FAST, HARMLESS]
+    found = run_faults(names, crop=32, train_steps=1, backbone="resnet18")
+    return {outcome.name: outcome for outcome in found}
 
 
 @pytest.mark.parametrize("name", FAST)
