@@ -1,6 +1,7 @@
 """Whole training runs: what they leave, and that they end with the same bits after any stop.
 
-FactSeg with a ResNet-18 on painted scenes of 128 pixels, a few iterations each.
+Painted scenes of 128 pixels, a few iterations each, of a network that is small; FactSeg where a
+test is about the network too, and in the slow form of kill and resume.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from factseg_paddle.metrics import compute_metrics
 from tests.paths import REPO
 
 ITERS = 6
+SMALL = {"model": {"name": "unet_bilinear_w32"}, "loss": {"kind": "cross_entropy"}}
+FACTSEG = {"model": {"backbone": "resnet18"}}
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +48,7 @@ def data(tmp_path_factory):
     return folder
 
 
-def values(data: Path, save_dir: Path, **train_section):
+def values(data: Path, save_dir: Path, network=SMALL, **train_section):
     """A configuration as plain values."""
     transforms = [{"name": name} for name in ("horizontal_flip", "rot90", "normalize")]
     return {
@@ -57,7 +60,7 @@ def values(data: Path, save_dir: Path, **train_section):
             "stride": 64,
             "transforms": transforms,
         },
-        "model": {"backbone": "resnet18"},
+        **network,
         "train": {
             "iters": ITERS,
             "batch_size": 2,
@@ -71,16 +74,16 @@ def values(data: Path, save_dir: Path, **train_section):
     }
 
 
-def config(data: Path, save_dir: Path, **train_section):
-    return make_config(values(data, save_dir, **train_section), "test")
+def config(data: Path, save_dir: Path, network=SMALL, **train_section):
+    return make_config(values(data, save_dir, network, **train_section), "test")
 
 
-def command(data: Path, save_dir: Path, *arguments: str) -> list[str]:
+def command(data: Path, save_dir: Path, *arguments: str, network=SMALL) -> list[str]:
     """The command line that trains as `config` does."""
     import yaml
 
     path = save_dir.with_suffix(".yml")
-    path.write_text(yaml.safe_dump(values(data, save_dir)))
+    path.write_text(yaml.safe_dump(values(data, save_dir, network)))
     script = str(REPO / "scripts" / "train.py")
     return [sys.executable, script, "--config", str(path), *arguments]
 
@@ -107,6 +110,13 @@ def result_of(save_dir: Path) -> dict[str, object]:
 def uninterrupted(data, tmp_path_factory):
     save_dir = tmp_path_factory.mktemp("run") / "uninterrupted"
     assert train(config(data, save_dir)) == 0
+    return save_dir
+
+
+@pytest.fixture(scope="module")
+def uninterrupted_factseg(data, tmp_path_factory):
+    save_dir = tmp_path_factory.mktemp("run") / "uninterrupted_factseg"
+    assert train(config(data, save_dir, FACTSEG)) == 0
     return save_dir
 
 
@@ -138,12 +148,13 @@ def kill_after_lines(process: subprocess.Popen, count: int, rng: random.Random) 
     process.communicate()
 
 
-def killed_and_resumed(data, save_dir, workers, lines, seed):
-    arguments = command(data, save_dir, "--num_workers", str(workers), "--resume")
+def killed_and_resumed(data, save_dir, workers, lines, seed, network=SMALL):
+    options = ("--num_workers", str(workers), "--resume")
+    arguments = command(data, save_dir, *options, network=network)
     rng = random.Random(seed)
     for count in lines:
         kill_after_lines(started(arguments), count, rng)
-    assert train(config(data, save_dir, num_workers=workers), "auto") == 0
+    assert train(config(data, save_dir, network, num_workers=workers), "auto") == 0
     # Or the bits would be the same because all was done once more from the start.
     assert re.search(r"going on after iteration [1-9]", (save_dir / "train.log").read_text())
 
@@ -158,11 +169,11 @@ def test_killed_and_resumed_ends_with_the_same_bits(data, tmp_path, uninterrupte
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
-def test_killed_at_many_moments(data, tmp_path, uninterrupted, seed):
+def test_killed_at_many_moments(data, tmp_path, uninterrupted_factseg, seed):
     save_dir = tmp_path / "run"
     lines = random.Random(seed).choices(range(1, 8), k=4)
-    killed_and_resumed(data, save_dir, seed % 3, sorted(lines), seed)
-    assert result_of(save_dir) == result_of(uninterrupted)
+    killed_and_resumed(data, save_dir, seed % 3, sorted(lines), seed, FACTSEG)
+    assert result_of(save_dir) == result_of(uninterrupted_factseg)
 
 
 def test_resume_that_loaded_nothing_would_be_seen(data, tmp_path, uninterrupted, monkeypatch):
@@ -214,7 +225,7 @@ def test_adam_with_cosine_and_fast_heads_ends_with_the_same_bits(data, tmp_path,
     optimizer |= {"head_lr_factor": 10.0, "end_learning_rate": 1e-5}
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     one, other = (
-        make_config(values(data, folder) | {"optimizer": optimizer}, "test")
+        make_config(values(data, folder, FACTSEG) | {"optimizer": optimizer}, "test")
         for folder in (whole, stopped)
     )
     assert train(one) == 0
@@ -286,7 +297,7 @@ def test_undefined_mean_iou_is_never_the_best(data, tmp_path, monkeypatch):
 
 
 def test_loss_that_is_not_finite_names_the_iteration_and_the_way_back(data, tmp_path):
-    plain = values(data, tmp_path / "run") | {"optimizer": {"learning_rate": 1e30}}
+    plain = values(data, tmp_path / "run", FACTSEG) | {"optimizer": {"learning_rate": 1e30}}
     with pytest.raises(TrainingError) as caught:
         train(make_config(plain, "test"))
     assert re.match(r"after iteration [12]: the loss is (nan|inf)", str(caught.value))
@@ -460,7 +471,7 @@ def test_launcher_that_is_told_to_stop_leaves_a_checkpoint(data, tmp_path):
 
 
 def test_gradient_checkpointing_is_refused_for_several_processes(data, tmp_path):
-    plain = values(data, tmp_path / "run")
+    plain = values(data, tmp_path / "run", FACTSEG)
     plain["model"]["gradient_checkpointing"] = True
     with pytest.raises(ValueError, match="does not work with several processes"):
         Trainer(make_config(plain, "test"), tmp_path / "run", Processes(0, 2))

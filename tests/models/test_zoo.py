@@ -25,7 +25,8 @@ ALLOWED = {"torch_ref": 1e-9, "factseg_paddle": 5e-6}
 UNUSED = ("pretrained.fc.", "head.encmodule.selayer.")
 
 
-# One of each family in the suite, all by `make slow`.
+# The golden values of all in the suite; what else is asked of one of each family there, and of all
+# by `make slow`.
 FAMILIES = (
     *("deeplabv3_r50_vainf", "deeplabv3plus_r50_article", "denseaspp_d121_factseg"),
     *("denseunet_d121_smp", "farseg_r50", "fastfcn_jpu_encnet_r50", "fcn8_resnet50_article"),
@@ -56,6 +57,7 @@ def image_of(*shape):
 class TestEveryNetwork:
     """In Paddle, with its initial weights, before the golden ones are loaded."""
 
+    @pytest.mark.parametrize("in_paddle", ONE_OF_EACH, indirect=True)
     def test_logits_have_the_size_of_the_image(self, in_paddle):
         network, model = in_paddle
         shrunk = 64 // network.out_shape[-1]  # of the two that are asked not to enlarge
@@ -66,6 +68,7 @@ class TestEveryNetwork:
         assert output.aux_logits == ()
         assert np.isfinite(output.logits.numpy()).all()
 
+    @pytest.mark.parametrize("in_paddle", ONE_OF_EACH, indirect=True)
     def test_odd_sizes_work_or_are_refused_with_sizes_that_do(self, in_paddle):
         network, model = in_paddle
         shrunk = 64 // network.out_shape[-1]
