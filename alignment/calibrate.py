@@ -44,6 +44,7 @@ SIZES, MODES, FORMS, INPUTS = (32, 64, 96, 128), ("eval", "train"), ("logits", "
 )  # fmt: skip
 STEPS = ("data", "weights", "forward", "loss", "backward")
 TRAIN_STEPS = 2
+BACKBONE = "resnet50"
 
 CONSTANTS = {
     "by itself, float32": ("BY_ITSELF_RATIO", BY_ITSELF_RATIO),
@@ -83,11 +84,11 @@ class Draw:
         """Whether training steps are taken too: in the first run of a seed."""
         return self.run == 0
 
-    def pair(self) -> Pair:
+    def pair(self, backbone: str = BACKBONE) -> Pair:
         """The FactSeg pair under these conditions."""
         from alignment.pairs.factseg import make_pair
 
-        pair = make_pair(self.seed, crop_size=self.size, form=self.form)
+        pair = make_pair(self.seed, crop_size=self.size, form=self.form, backbone=backbone)
         pair = replace(pair, mode=self.mode, train_steps=TRAIN_STEPS, checks={})
         if self.input == "scene":
             return pair
@@ -208,19 +209,23 @@ def _kind(step: str, tensor: TensorResult, mode: str) -> str | None:
 
 
 def calibrate(
-    seeds: Sequence[int], runs: int, wrap: Callable[[list[Draw]], Iterator[Draw]] = iter
+    seeds: Sequence[int],
+    runs: int,
+    backbone: str = BACKBONE,
+    wrap: Callable[[list[Draw]], Iterator[Draw]] = iter,
 ) -> Calibration:
     """Run all draws of the seeds.
 
     Args:
         seeds: the seeds.
         runs: draws of each.
+        backbone: of the FactSeg pairs.
         wrap: shows the progress of an iteration.
     """
     calibration = Calibration()
     for draw in wrap([Draw.of(seed, run) for seed in seeds for run in range(runs)]):
         steps = [*STEPS, "train"] if draw.trains else STEPS
-        calibration.add(draw, align(draw.pair(), steps))
+        calibration.add(draw, align(draw.pair(backbone), steps))
     return calibration
 
 
@@ -244,6 +249,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--seeds", type=_seeds, default=range(20), metavar="FIRST-LAST", help="0-19 by default"
     )
     parser.add_argument("--runs", type=int, default=3, help="draws of each seed")
+    parser.add_argument("--backbone", default=BACKBONE, help=f"{BACKBONE} by default")
     parser.add_argument(
         "--out", type=Path, default=REPOSITORY / "output/calibration", help="folder"
     )
@@ -253,14 +259,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     quieten_frameworks()
     command = f"python -m alignment.calibrate --seeds {args.seeds[0]}-{args.seeds[-1]}"
     command += f" --runs {args.runs} --out {args.out}"
+    command += f" --backbone {args.backbone}" if args.backbone != BACKBONE else ""
     try:
         calibration = calibrate(
             args.seeds,
             args.runs,
+            args.backbone,
             lambda draws: tqdm(draws, unit="run", disable=not sys.stderr.isatty()),
         )
         calibration.save(args.out, command)
-    except (AlignmentError, OSError, ImportError) as error:
+    except (AlignmentError, ValueError, OSError, ImportError) as error:
         told = explain_import_error(error) if isinstance(error, ImportError) else str(error)
         print(f"calibration could not run: {' '.join(told.split())}", file=sys.stderr)
         return 2

@@ -130,7 +130,7 @@ def test_runs_from_top_to_bottom(stored, monkeypatch, tmp_path):
         tmp_path,
         f"DATASET_ROOT, SAVE_DIR = {str(tmp_path / 'data')!r}, {str(tmp_path / 'run')!r}\n"
         f"ITERS, OPTS = 2, {SMALL}\n"
-        "ALIGN_FLAGS = ['--crop', '32', '--steps', 'forward', 'loss']",
+        "ALIGN_FLAGS = '--pair factseg_resnet18 --crop 32 --steps forward loss'.split()",
     )
     check_results(done, 2)
     assert list(NOTEBOOK.parent.glob("[!.]*")) == [NOTEBOOK]

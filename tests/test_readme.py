@@ -38,7 +38,10 @@ FAST = {
     "make faults": (
         "python -m alignment.faults --only BGR 'swapped labels' --crop 32 --out {tmp}/faults"
     ),
-    "make calibrate": "python -m alignment.calibrate --seeds 0-0 --runs 1 --out {tmp}/calibration",
+    "make calibrate": (
+        "python -m alignment.calibrate --seeds 0-0 --runs 1 --backbone resnet18 "
+        "--out {tmp}/calibration"
+    ),
     "python scripts/bench_alignment.py": (
         "python scripts/bench_alignment.py --crop 32 --train-steps 1 --backbone resnet18 "
         "--out {tmp}/bench"
