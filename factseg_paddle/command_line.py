@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -61,6 +62,13 @@ def explain_import_error(error: ImportError) -> str:
         if library in str(error):
             return advice
     return f"{error}; install what is missing: pip install -r requirements.txt"
+
+
+def refuse(prog: str, error: Exception | str) -> int:
+    """Say in a sentence on stderr what was wrong; 2, the exit status of what could not be done."""
+    told = explain_import_error(error) if isinstance(error, ImportError) else error
+    print(f"{prog}: {told}", file=sys.stderr)
+    return 2
 
 
 class ArgumentParser(argparse.ArgumentParser):

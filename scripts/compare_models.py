@@ -22,7 +22,7 @@ from alignment.environment import environment_of
 from factseg_paddle.command_line import (
     ArgumentParser,
     Stopped,
-    explain_import_error,
+    refuse,
     share_out_cores,
     stop_on_signals,
 )
@@ -48,12 +48,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with stop_on_signals():
             return _compare(args)
-    except ImportError as error:
-        print(f"compare_models.py: {explain_import_error(error)}", file=sys.stderr)
-        return 2
-    except (ValueError, OSError) as error:
-        print(f"compare_models.py: {error}", file=sys.stderr)
-        return 2
+    except (ImportError, ValueError, OSError) as error:
+        return refuse("compare_models.py", error)
     except Stopped as stop:
         print(f"compare_models.py: {stop}; nothing is written", file=sys.stderr)
         return stop.status

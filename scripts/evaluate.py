@@ -12,7 +12,7 @@ from tqdm import tqdm
 from factseg_paddle.command_line import (
     ArgumentParser,
     Stopped,
-    explain_import_error,
+    refuse,
     share_out_cores,
     stop_on_signals,
 )
@@ -74,12 +74,8 @@ def _evaluate(args: argparse.Namespace, changes: dict) -> int:
             say=say,
         )
         total = run.inputs_left
-    except ImportError as error:
-        say(f"evaluate.py: {explain_import_error(error)}")
-        return 2
-    except (ValueError, OSError) as error:
-        say(f"evaluate.py: {error}")
-        return 2
+    except (ImportError, ValueError, OSError) as error:
+        return refuse("evaluate.py", error)
     try:
         with tqdm(total=total, desc="evaluating", unit="window", file=sys.stderr) as bar:
             evaluated = run.run(bar.update, worst=args.worst)

@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tqdm import tqdm
 
-from factseg_paddle.command_line import ArgumentParser, explain_import_error
+from factseg_paddle.command_line import ArgumentParser, refuse
 
 EXAMPLES = """examples:
   python scripts/make_sample_data.py --output output/sample
@@ -38,15 +38,10 @@ def main(argv: list[str] | None = None) -> int:
             seed=args.seed,
             track=lambda numbers: tqdm(numbers, desc="painting", unit="image", file=sys.stderr),
         )
-    except ImportError as error:
-        print(f"{parser.prog}: {explain_import_error(error)}", file=sys.stderr)
-        return 2
-    except ValueError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
+    except (ImportError, ValueError) as error:
+        return refuse(parser.prog, error)
     except OSError as error:
-        print(f"{parser.prog}: cannot write under {args.output}: {error}", file=sys.stderr)
-        return 2
+        return refuse(parser.prog, f"cannot write under {args.output}: {error}")
     print(f"{args.output}: {summary}")
     return 0
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from factseg_paddle.command_line import ArgumentParser, explain_import_error
+from factseg_paddle.command_line import ArgumentParser, refuse
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 EXAMPLES = """examples:
@@ -49,15 +49,10 @@ def main(argv: list[str] | None = None) -> int:
         runs = gather_runs(logs, args.labels)
         figure = curves_figure(runs, ISAID_CLASSES if names == ("isaid",) else names)
         save_curves(figure, output)
-    except ImportError as error:
-        print(f"{parser.prog}: {explain_import_error(error)}", file=sys.stderr)
-        return 2
-    except ValueError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
+    except (ImportError, ValueError) as error:
+        return refuse(parser.prog, error)
     except OSError as error:
-        print(f"{parser.prog}: cannot write {output}: {error}", file=sys.stderr)
-        return 2
+        return refuse(parser.prog, f"cannot write {output}: {error}")
     for log in logs:
         for note in log.notes:
             print(f"{parser.prog}: {log.path}: {note}", file=sys.stderr)

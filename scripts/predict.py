@@ -13,7 +13,7 @@ from tqdm import tqdm
 from factseg_paddle.command_line import (
     ArgumentParser,
     Stopped,
-    explain_import_error,
+    refuse,
     share_out_cores,
     stop_on_signals,
 )
@@ -65,12 +65,8 @@ def _predict(args: argparse.Namespace, changes: dict) -> int:
         )
         print(run.restored, file=sys.stderr)
         results = _run(run, args.output)
-    except ImportError as error:
-        print(f"predict.py: {explain_import_error(error)}", file=sys.stderr)
-        return 2
-    except (ValueError, OSError) as error:
-        print(f"predict.py: {error}", file=sys.stderr)
-        return 2
+    except (ImportError, ValueError, OSError) as error:
+        return refuse("predict.py", error)
     done = sum(map(bool, results))
     print(f"{done} of {len(results)} images predicted: {args.output}")
     return 0 if done == len(results) else 1 if done else 2

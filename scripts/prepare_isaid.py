@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tqdm import tqdm
 
-from factseg_paddle.command_line import ArgumentParser, explain_import_error
+from factseg_paddle.command_line import ArgumentParser, refuse
 
 EXAMPLES = """examples:
   python scripts/prepare_isaid.py --dataset_root data/isaid --check
@@ -52,8 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _run(args, parser.prog)
     except ImportError as error:
-        print(f"{parser.prog}: {explain_import_error(error)}", file=sys.stderr)
-        return 2
+        return refuse(parser.prog, error)
     except KeyboardInterrupt:
         print(f"{parser.prog}: stopped; run it again, it goes on where it was", file=sys.stderr)
         return 130
@@ -80,8 +79,7 @@ def _run(args: argparse.Namespace, prog: str) -> int:
         print(f"{prog}: {error}", file=sys.stderr)
         return 1
     except (DataError, ConfigError, OSError) as error:
-        print(f"{prog}: {error}", file=sys.stderr)
-        return 2
+        return refuse(prog, error)
     print(f"{args.output}: {done}")
     return 0
 

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from factseg_paddle.command_line import (
     ArgumentParser,
     Stopped,
-    explain_import_error,
+    refuse,
     share_out_cores,
     stop_on_signals,
 )
@@ -33,6 +33,7 @@ from factseg_paddle.command_line import (
 if TYPE_CHECKING:
     from factseg_paddle.engine.trainer import Trainer
 
+PROG = "train.py"
 RECIPE = Path(__file__).resolve().parents[1] / "configs" / "factseg_r50_isaid.yml"
 
 
@@ -48,17 +49,15 @@ def main(argv: list[str] | None = None) -> int:
             from factseg_paddle.engine.step import TrainingError
 
             trainer = _prepared(args)
-    except ImportError as error:
-        return _refuse(explain_import_error(error))
     except Stopped as stop:
-        _refuse(f"{stop} before the first iteration")
+        refuse(PROG, f"{stop} before the first iteration")
         return stop.status
-    except (ValueError, OSError) as error:
-        return _refuse(str(error))
+    except (ImportError, ValueError, OSError) as error:
+        return refuse(PROG, error)
     try:
         return trainer.run()
     except TrainingError as error:
-        _refuse(str(error))
+        refuse(PROG, error)
         return 1
 
 
@@ -75,13 +74,8 @@ def _prepared(args: argparse.Namespace) -> "Trainer":
     return prepare(config, resume)
 
 
-def _refuse(sentence: str) -> int:
-    print(f"train.py: {sentence}", file=sys.stderr)
-    return 2
-
-
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser.of_docstring(__doc__, prog="train.py")
+    parser = ArgumentParser.of_docstring(__doc__, prog=PROG)
     add = parser.add_argument
     add("--config", type=Path, help="configuration (default configs/factseg_r50_isaid.yml)")
     add("--dataset_root", help="folder of the data")

@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from factseg_paddle.config_schema import Evaluation
 from factseg_paddle.data.pairs import ImagePairs, open_pairs
 from factseg_paddle.data.transforms import Normalization
@@ -16,7 +14,7 @@ from factseg_paddle.engine.evaluation_report import write_report, write_worst
 from factseg_paddle.engine.evaluation_store import EvaluationStore
 from factseg_paddle.engine.evaluator import Evaluated, evaluate
 from factseg_paddle.engine.restore import restore
-from factseg_paddle.inference.predictor import network_predictor
+from factseg_paddle.inference.predictor import counted, network_predictor
 from factseg_paddle.inference.sliding_window import Predict, SlidingWindow
 
 # Weights of one network fit others too, of another stride for instance.
@@ -102,15 +100,9 @@ class EvaluationRun:
             ValueError: an image or mask can't be read, or the predictions are not finite.
             OSError: a file can't be written.
         """
-
-        def predict(images: np.ndarray) -> np.ndarray:
-            probabilities = self.predict(images)
-            on_inputs(len(images))
-            return probabilities
-
         evaluated = evaluate(
             self.pairs,
-            predict,
+            counted(self.predict, on_inputs),
             self.settings,
             normalization=self.normalization,
             store=self.store,

@@ -23,7 +23,7 @@ from factseg_paddle.inference.predict_files import (
     find_images,
     predict_files,
 )
-from factseg_paddle.inference.predictor import network_predictor
+from factseg_paddle.inference.predictor import counted, network_predictor
 from factseg_paddle.inference.sliding_window import SlidingWindow
 from factseg_paddle.inference.visualize import Classes
 
@@ -89,16 +89,10 @@ class PredictionRun:
         Raises:
             OSError: the folders under `output` can't be made.
         """
-
-        def predict(images: np.ndarray) -> np.ndarray:
-            probabilities = self.engine.predict(images)
-            on_inputs(len(images))
-            return probabilities
-
         return predict_files(
             self.files,
             output,
-            replace(self.engine, predict=predict),
+            replace(self.engine, predict=counted(self.engine.predict, on_inputs)),
             self.classes,
             masks=self.masks,
             on_start=on_start,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import paddle
 import paddle.nn.functional as F
@@ -35,6 +37,17 @@ def network_predictor(model: nn.Layer) -> Predict:
                 layer.training = training
 
     return predict
+
+
+def counted(predict: Predict, on_inputs: Callable[[int], None]) -> Predict:
+    """The same predictor, which tells after each call how many images it was given."""
+
+    def predict_and_tell(images: np.ndarray) -> np.ndarray:
+        probabilities = predict(images)
+        on_inputs(len(images))
+        return probabilities
+
+    return predict_and_tell
 
 
 def _probability(output: FactSegOutput | SegmentationOutput) -> paddle.Tensor:
