@@ -143,6 +143,18 @@ class PaddleSide:
 SIDES = {"torch_ref": TorchSide(), "factseg_paddle": PaddleSide()}
 
 
+def built_model(name: str, package: str) -> tuple[str, Any, Any]:
+    """A network of five classes with its initial weights: its name, the side and the model."""
+    side = SIDES[package]
+    side.seed(7)
+    return name, side, side.package.create_model(name, 5)
+
+
+def random_tensor(side: Any, *shape: int) -> Any:
+    """The same values on both sides, float32."""
+    return side.tensor(np.random.RandomState(3).randn(*shape).astype(np.float32))
+
+
 def _linear_weights(model: Any) -> set[str]:
     """Linear weights are [in, out] in Paddle and [out, in] in torch."""
     named = model.named_sublayers()

@@ -8,10 +8,11 @@ import math
 import numpy as np
 import paddle
 import pytest
-import torch
 
 from factseg_paddle.models.backbones import resnet50
-from tests.models.sides import SIDES
+from tests.models.sides import SIDES, built_model, random_tensor
+
+pytestmark = pytest.mark.usefixtures("without_gradients")
 
 # Probability of dropout behind ASPP; None where the network has none.
 DROPOUT = {
@@ -44,20 +45,7 @@ DEVIATIONS = {
 
 @pytest.fixture(scope="module", params=itertools.product(DROPOUT, SIDES), ids="-".join)
 def built(request):
-    name, package = request.param
-    side = SIDES[package]
-    side.seed(7)
-    return name, side, side.package.create_model(name, 5)
-
-
-def _images(side, *shape):
-    return side.tensor(np.random.RandomState(3).randn(*shape).astype(np.float32))
-
-
-@pytest.fixture(autouse=True)
-def without_gradients():
-    with torch.no_grad(), paddle.no_grad():
-        yield
+    return built_model(*request.param)
 
 
 class TestDeepLab:
@@ -73,18 +61,18 @@ class TestDeepLab:
         model.eval()
         if name in DIVISIBLE_BY_16:
             with pytest.raises(ValueError, match="width 33 is not divisible by 16; use 32 or 48"):
-                model(_images(side, 1, 3, 16, 33))
+                model(random_tensor(side, 1, 3, 16, 33))
             size = (16, 48)
         else:
             size = (33, 47)
-        assert tuple(model(_images(side, 1, 3, *size)).logits.shape) == (1, 5, *size)
+        assert tuple(model(random_tensor(side, 1, 3, *size)).logits.shape) == (1, 5, *size)
 
     def test_one_image_is_refused_in_training_mode_and_two_are_not(self, built):
         _, side, model = built
         model.train()
         with pytest.raises(ValueError, match="train with two images or more"):
-            model(_images(side, 1, 3, 32, 32))
-        output = model(_images(side, 2, 3, 32, 32))
+            model(random_tensor(side, 1, 3, 32, 32))
+        output = model(random_tensor(side, 2, 3, 32, 32))
         assert tuple(output.logits.shape) == (2, 5, 32, 32)
         assert output.aux_logits == ()
 
@@ -103,7 +91,7 @@ def test_sides_of_one_pixel_are_the_same_in_both_packages():
     SIDES["factseg_paddle"].load(ours, weights)
     for size in ((1, 33), (1, 1), (5, 2)):
         expected, logits = (
-            side.array(model.eval()(_images(side, 1, 3, *size)).logits)
+            side.array(model.eval()(random_tensor(side, 1, 3, *size)).logits)
             for side, model in zip(SIDES.values(), (reference, ours), strict=True)
         )
         assert np.abs(logits - expected).max() < 1e-4 * np.abs(expected).max()

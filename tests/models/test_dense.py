@@ -7,12 +7,13 @@ import math
 import numpy as np
 import paddle
 import pytest
-import torch
 
 from factseg_paddle.models.backbones import densenet as paddle_densenet
-from tests.models.sides import SIDES
+from tests.models.sides import SIDES, random_tensor
 from tests.models.starts import assert_starts, kaiming_normal, torch_default, uniform
 from torch_ref.models.backbones import densenet as torch_densenet
+
+pytestmark = pytest.mark.usefixtures("without_gradients")
 
 DENSENETS = {"torch_ref": torch_densenet, "factseg_paddle": paddle_densenet}
 
@@ -33,16 +34,6 @@ def unet(side):
     return side.package.create_model("denseunet_densenet121", 5)
 
 
-@pytest.fixture(autouse=True)
-def without_gradients():
-    with torch.no_grad(), paddle.no_grad():
-        yield
-
-
-def image(side, *size):
-    return side.tensor(np.random.RandomState(3).randn(1, 3, *size).astype(np.float32))
-
-
 class TestDenseASPP:
     def test_dropout_is_elementwise_a_tenth_behind_each_branch_and_before_the_head(self, aspp):
         layers = aspp.sublayers() if isinstance(aspp, paddle.nn.Layer) else aspp.modules()
@@ -61,13 +52,13 @@ class TestDenseASPP:
     @pytest.mark.parametrize("size", [(33, 47), (5, 7)])
     def test_any_size_from_5_pixels_on(self, side, aspp, size):
         aspp.eval()
-        output = aspp(image(side, *size))
+        output = aspp(random_tensor(side, 1, 3, *size))
         assert tuple(output.logits.shape) == (1, 5, *size)
         assert np.isfinite(side.array(output.logits)).all()
 
     def test_smaller_is_refused(self, side, aspp):
         with pytest.raises(ValueError, match="height 4 is too small; use 5 or more"):
-            aspp(image(side, 4, 64))
+            aspp(random_tensor(side, 1, 3, 4, 64))
 
     def test_initial_values(self, side, aspp):
         def expected(name, fan_in, _):
@@ -79,13 +70,13 @@ class TestDenseASPP:
 class TestDenseUNet:
     def test_sides_divide_by_32(self, side, unet):
         unet.eval()
-        assert tuple(unet(image(side, 32, 64)).logits.shape) == (1, 5, 32, 64)
+        assert tuple(unet(random_tensor(side, 1, 3, 32, 64)).logits.shape) == (1, 5, 32, 64)
         with pytest.raises(ValueError, match="width 48 is not divisible by 32; use 32 or 64"):
-            unet(image(side, 32, 48))
+            unet(random_tensor(side, 1, 3, 32, 48))
 
     def test_skips_are_rectified_and_the_deepest_feature_is_not(self, side, unet):
         unet.eval()
-        *skips, deepest = map(side.array, unet.encoder(image(side, 64, 64)))
+        *skips, deepest = map(side.array, unet.encoder(random_tensor(side, 1, 3, 64, 64)))
         assert [skip.shape[1] for skip in skips] == [64, 256, 512, 1024]
         assert all(skip.min() == 0 for skip in skips)
         assert deepest.min() < 0
@@ -112,7 +103,7 @@ class TestDenseNet:
     def test_strides(self, package, output_stride, strides):
         side = SIDES[package]
         net = DENSENETS[package].DenseNet((1, 1, 1, 1), output_stride=output_stride)
-        features = net(image(side, 64, 96))
+        features = net(random_tensor(side, 1, 3, 64, 96))
         assert net.out_strides == strides
         assert [tuple(f.shape) for f in features] == [
             (1, c, 64 // s, 96 // s) for c, s in zip(net.out_channels, strides, strict=True)

@@ -9,10 +9,11 @@ from importlib import import_module
 import numpy as np
 import paddle
 import pytest
-import torch
 
 from factseg_paddle.models.backbones import resnet50
-from tests.models.sides import SIDES
+from tests.models.sides import SIDES, built_model, random_tensor
+
+pytestmark = pytest.mark.usefixtures("without_gradients")
 
 # Probabilities of dropout in the order of the layers: head, then auxiliary head.
 DROPOUT = {
@@ -32,20 +33,7 @@ NEEDS_TWO_IMAGES = {
 
 @pytest.fixture(scope="module", params=itertools.product(DROPOUT, SIDES), ids="-".join)
 def built(request):
-    name, package = request.param
-    side = SIDES[package]
-    side.seed(7)
-    return name, side, side.package.create_model(name, 5)
-
-
-@pytest.fixture(autouse=True)
-def without_gradients():
-    with torch.no_grad(), paddle.no_grad():
-        yield
-
-
-def _images(side, *shape):
-    return side.tensor(np.random.RandomState(3).randn(*shape).astype(np.float32))
+    return built_model(*request.param)
 
 
 class TestFastFCN:
@@ -58,13 +46,13 @@ class TestFastFCN:
 
     def test_odd_sizes(self, built):
         _, side, model = built
-        output = model.eval()(_images(side, 1, 3, 33, 47))
+        output = model.eval()(random_tensor(side, 1, 3, 33, 47))
         assert tuple(output.logits.shape) == (1, 5, 33, 47)
         assert output.aux_logits == ()
 
     def test_auxiliary_logits_in_training_mode(self, built):
         name, side, model = built
-        output = model.train()(_images(side, 2, 3, 33, 47))
+        output = model.train()(random_tensor(side, 2, 3, 33, 47))
         assert tuple(output.logits.shape) == (2, 5, 33, 47)
         shapes = [tuple(aux.shape) for aux in output.aux_logits]
         assert shapes == ([] if name.endswith("os16") else [(2, 5, 33, 47)])
@@ -75,9 +63,9 @@ class TestFastFCN:
         model.train()
         if name in NEEDS_TWO_IMAGES:
             with pytest.raises(ValueError, match="train with two images or more"):
-                model(_images(side, 1, 3, 64, 64))
+                model(random_tensor(side, 1, 3, 64, 64))
         else:
-            assert tuple(model(_images(side, 1, 3, 64, 64)).logits.shape) == (1, 5, 64, 64)
+            assert tuple(model(random_tensor(side, 1, 3, 64, 64)).logits.shape) == (1, 5, 64, 64)
 
     def test_initial_values(self, built):
         name, side, model = built
@@ -103,7 +91,7 @@ class TestFastFCN:
 def test_presence_logits_lie_beside_the_pair_that_a_loss_takes(package):
     side = SIDES[package]
     model = side.package.create_model("fastfcn_resnet50_encnet", 5).train()
-    output = model(_images(side, 2, 3, 64, 64))
+    output = model(random_tensor(side, 2, 3, 64, 64))
     assert tuple(output.presence_logits.shape) == (2, 5)
     losses = import_module(f"{package}.losses")
     labels = side.tensor(np.zeros((2, 64, 64), np.int64))
@@ -120,7 +108,7 @@ def test_small_maps_are_the_same_in_both_packages():
     SIDES["factseg_paddle"].load(ours, weights)
     for size in ((1, 33), (1, 1), (9, 17)):
         expected, logits = (
-            side.array(model.eval()(_images(side, 1, 3, *size)).logits)
+            side.array(model.eval()(random_tensor(side, 1, 3, *size)).logits)
             for side, model in zip(sides, (reference, ours), strict=True)
         )
         assert np.abs(logits - expected).max() < 1e-4 * np.abs(expected).max()

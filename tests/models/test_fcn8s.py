@@ -9,14 +9,15 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 import pytest
-import torch
 from scipy import stats
 
 from factseg_paddle.engine.weights import load_backbone
 from factseg_paddle.io import save_pdparams
 from factseg_paddle.models.backbones import resnet50
-from tests.models.sides import SIDES
+from tests.models.sides import SIDES, built_model, random_tensor
 from tests.models.starts import assert_starts, kaiming_normal, torch_default, uniform
+
+pytestmark = pytest.mark.usefixtures("without_gradients")
 
 # The kind and the probability of both dropouts. fcn8s_vgg16_atonce is fcn8s_vgg16 but for two
 # factors, which its golden values see.
@@ -34,20 +35,7 @@ WIDTHS = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
 
 @pytest.fixture(scope="module", params=itertools.product(DROPOUT, SIDES), ids="-".join)
 def built(request):
-    name, package = request.param
-    side = SIDES[package]
-    side.seed(7)
-    return name, side, side.package.create_model(name, 5)
-
-
-@pytest.fixture(autouse=True)
-def without_gradients():
-    with torch.no_grad(), paddle.no_grad():
-        yield
-
-
-def image(side, *shape):
-    return side.tensor(np.random.RandomState(3).randn(*shape).astype(np.float32))
+    return built_model(*request.param)
 
 
 def xavier(fan_in, fan_out):
@@ -91,8 +79,8 @@ class TestFCN8s:
         else:
             size = (32, 96)
             with pytest.raises(ValueError, match="width 80 is not divisible by 32; use 64 or 96"):
-                model(image(side, 1, 3, 64, 80))
-        output = model(image(side, 1, 3, *size))
+                model(random_tensor(side, 1, 3, 64, 80))
+        output = model(random_tensor(side, 1, 3, *size))
         assert tuple(output.logits.shape) == (1, 5, *size)
         assert output.aux_logits == ()
 
@@ -101,7 +89,7 @@ class TestFCN8s:
         name, side, model = built
         beyond = 1 if name == "fcn8s_vgg16" else 0
         for upscore, factor in (model.upscore2, 2), (model.upscore8, 8):
-            enlarged = upscore(image(side, 1, 5, 4, 3))
+            enlarged = upscore(random_tensor(side, 1, 5, 4, 3))
             assert tuple(enlarged.shape) == (1, 5, factor * (4 + beyond), factor * (3 + beyond))
 
 
@@ -153,7 +141,7 @@ class TestBackbone:
         assert set(report.used) == set(arrays)
         assert set(report.unused) == set(classifier)
 
-        x = expected = image(SIDES["factseg_paddle"], 1, 3, 64, 64)
+        x = expected = random_tensor(SIDES["factseg_paddle"], 1, 3, 64, 64)
         for stage in (network.conv1, network.conv2, network.conv3, network.conv4, network.conv5):
             x = network.pool(stage(x))
         tensors = {n: paddle.to_tensor(array) for n, array in arrays.items()}

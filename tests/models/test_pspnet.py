@@ -8,11 +8,12 @@ from importlib import import_module
 import numpy as np
 import paddle
 import pytest
-import torch
 
 from factseg_paddle.models.backbones import resnet50
-from tests.models.sides import SIDES
+from tests.models.sides import SIDES, built_model, random_tensor
 from tests.models.starts import assert_starts, kaiming_normal, torch_default
+
+pytestmark = pytest.mark.usefixtures("without_gradients")
 
 # Probabilities of dropout, of the auxiliary head last.
 DROPOUT = {
@@ -25,20 +26,7 @@ DEEP_STEM, SERIAL, UPSAMPLING = DROPOUT
 
 @pytest.fixture(scope="module", params=itertools.product(DROPOUT, SIDES), ids="-".join)
 def built(request):
-    name, package = request.param
-    side = SIDES[package]
-    side.seed(7)
-    return name, side, side.package.create_model(name, 5)
-
-
-@pytest.fixture(autouse=True)
-def without_gradients():
-    with torch.no_grad(), paddle.no_grad():
-        yield
-
-
-def _random(side, *shape):
-    return side.tensor(np.random.RandomState(3).randn(*shape).astype(np.float32))
+    return built_model(*request.param)
 
 
 class TestPSPNet:
@@ -77,15 +65,15 @@ class TestPSPNet:
         size = (33, 47)
         if name == UPSAMPLING:
             with pytest.raises(ValueError, match="width 47 is not divisible by 8; use 40 or 48"):
-                model(_random(side, 1, 3, 32, 47))
+                model(random_tensor(side, 1, 3, 32, 47))
             size = (32, 40)
-        output = model(_random(side, 1, 3, *size))
+        output = model(random_tensor(side, 1, 3, *size))
         assert tuple(output.logits.shape) == (1, 5, *size)
         assert output.aux_logits == ()
 
     def test_auxiliary_logits_in_training_mode(self, built):
         name, side, model = built
-        output = model.train()(_random(side, 2, 3, 32, 48))
+        output = model.train()(random_tensor(side, 2, 3, 32, 48))
         assert tuple(output.logits.shape) == (2, 5, 32, 48)
         shapes = [tuple(aux.shape) for aux in output.aux_logits]
         assert shapes == ([(2, 5, 32, 48)] if name == DEEP_STEM else [])
@@ -95,17 +83,17 @@ class TestPSPNet:
         name, side, model = built
         model.train()
         if name == UPSAMPLING:  # no BatchNorm follows the mean over the image
-            assert tuple(model(_random(side, 1, 3, 32, 32)).logits.shape) == (1, 5, 32, 32)
+            assert tuple(model(random_tensor(side, 1, 3, 32, 32)).logits.shape) == (1, 5, 32, 32)
         else:
             with pytest.raises(ValueError, match="train with two images or more"):
-                model(_random(side, 1, 3, 32, 32))
+                model(random_tensor(side, 1, 3, 32, 32))
 
 
 @pytest.mark.parametrize("package", SIDES)
 def test_upsampling_can_be_left_out(package):
     side = SIDES[package]
     model = side.package.create_model(DEEP_STEM, 5, upsample=False)
-    output = model.train()(_random(side, 2, 3, 32, 48))
+    output = model.train()(random_tensor(side, 2, 3, 32, 48))
     shapes = [tuple(logits.shape) for logits in (output.logits, *output.aux_logits)]
     assert shapes == [(2, 5, 4, 6)] * 2
 
@@ -118,7 +106,7 @@ def test_dropout_follows_each_step_back(package):
     model.drop_2.register_forward_pre_hook(
         lambda _, inputs: shapes.append(tuple(inputs[0].shape)) and None
     )
-    model.eval()(_random(side, 1, 3, 16, 16))
+    model.eval()(random_tensor(side, 1, 3, 16, 16))
     assert shapes == [(1, 256, 4, 4), (1, 64, 8, 8), (1, 64, 16, 16)]
 
 
@@ -137,7 +125,7 @@ def test_small_maps_are_the_same_in_both_packages(name):
     SIDES["factseg_paddle"].load(ours, weights)
     for size in ((8, 40), (8, 8), (16, 8)):
         expected, logits = (
-            side.array(model.eval()(_random(side, 1, 3, *size)).logits)
+            side.array(model.eval()(random_tensor(side, 1, 3, *size)).logits)
             for side, model in zip(sides, (reference, ours), strict=True)
         )
         assert np.abs(logits - expected).max() < 1e-4 * np.abs(expected).max()
@@ -149,7 +137,7 @@ def test_interpolation_to_one_row_or_column_is_the_same_in_both_packages(align_c
         expected, ours = (
             side.array(
                 import_module(f"{side.package.__name__}.models.layers").resize(
-                    _random(side, 2, 3, *shape), size, align_corners=align_corners
+                    random_tensor(side, 2, 3, *shape), size, align_corners=align_corners
                 )
             )
             for side in SIDES.values()

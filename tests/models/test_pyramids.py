@@ -6,13 +6,13 @@ import itertools
 import math
 
 import numpy as np
-import paddle
 import pytest
-import torch
 
 from factseg_paddle.models.backbones import resnet50
-from tests.models.sides import SIDES
+from tests.models.sides import SIDES, random_tensor
 from tests.models.starts import assert_starts, kaiming_normal, torch_default, uniform
+
+pytestmark = pytest.mark.usefixtures("without_gradients")
 
 NAMES = ("semanticfpn_resnet50", "farseg_resnet50", "resunet_resnet50")
 
@@ -28,16 +28,6 @@ def built(request):
 def farseg(request):
     side = SIDES[request.param]
     return side, side.package.create_model("farseg_resnet50", 5)
-
-
-@pytest.fixture(autouse=True)
-def without_gradients():
-    with torch.no_grad(), paddle.no_grad():
-        yield
-
-
-def image(side, *shape):
-    return side.tensor(np.random.RandomState(3).randn(*shape).astype(np.float32))
 
 
 def test_initial_values(built):
@@ -56,15 +46,15 @@ def test_initial_values(built):
 def test_sides_divide_by_32(built):
     side, model = built
     model.eval()
-    assert tuple(model(image(side, 1, 3, 32, 96)).logits.shape) == (1, 5, 32, 96)
+    assert tuple(model(random_tensor(side, 1, 3, 32, 96)).logits.shape) == (1, 5, 32, 96)
     with pytest.raises(ValueError, match="height 80 is not divisible by 32; use 64 or 96"):
-        model(image(side, 1, 3, 80, 64))
+        model(random_tensor(side, 1, 3, 80, 64))
 
 
 def test_no_auxiliary_heads_in_training(built):
     side, model = built
     model.train()
-    assert model(image(side, 2, 3, 64, 64)).aux_logits == ()
+    assert model(random_tensor(side, 2, 3, 64, 64)).aux_logits == ()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -78,7 +68,7 @@ class TestFarSeg:
     def test_the_buffer_of_the_checkpoints_is_carried_and_not_counted(self, farseg):
         side, model = farseg
         model.train()
-        model(image(side, 2, 3, 64, 64))
+        model(random_tensor(side, 2, 3, 64, 64))
         step = side.state(model)["buffer_step"]
         assert (step.shape, step.dtype, float(step)) == ((), np.float32, 0.0)
 
@@ -89,8 +79,8 @@ class TestFarSeg:
     def test_the_scene_reaches_every_level(self, farseg):
         side, model = farseg
         model.eval()
-        scene = image(side, 1, 2048, 1, 1)
-        levels = [image(side, 1, 256, size, size) for size in (8, 4, 2, 1)]
+        scene = random_tensor(side, 1, 2048, 1, 1)
+        levels = [random_tensor(side, 1, 256, size, size) for size in (8, 4, 2, 1)]
         near, far = (
             [side.array(level) for level in model.sr(factor * scene, levels)] for factor in (1, -1)
         )
@@ -108,7 +98,7 @@ def test_resunet_enlarges_features_by_the_nearest_pixel_before_the_skip(package)
         lambda _, inputs: seen.append(side.array(inputs[0]))
     )
     channels, sizes = (256, 512, 1024, 2048), (8, 4, 2, 1)
-    features = [image(side, 1, c, s, s) for c, s in zip(channels, sizes, strict=True)]
+    features = [random_tensor(side, 1, c, s, s) for c, s in zip(channels, sizes, strict=True)]
     decoder(features)
     enlarged, skip = seen[0][:, :256], seen[0][:, 256:]
     assert np.array_equal(enlarged, enlarged[:, :, ::2, ::2].repeat(2, 2).repeat(2, 3))

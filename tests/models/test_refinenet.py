@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-import paddle
 import pytest
-import torch
 
 from factseg_paddle.models.backbones import resnet50, resnet101
-from tests.models.sides import SIDES
+from tests.models.sides import SIDES, built_model, random_tensor
 from tests.models.starts import assert_starts, kaiming_normal, torch_default
+
+pytestmark = pytest.mark.usefixtures("without_gradients")
 
 BACKBONES = {
     "refinenet_resnet50_crp2": resnet50,
@@ -24,20 +24,7 @@ BACKBONE_NAMES = ("layer1.", "layer2.", "layer3.", "layer4.", "resnet_encoder.")
 
 @pytest.fixture(scope="module", params=itertools.product(BACKBONES, SIDES), ids="-".join)
 def built(request):
-    name, package = request.param
-    side = SIDES[package]
-    side.seed(7)
-    return name, side, side.package.create_model(name, 5)
-
-
-@pytest.fixture(autouse=True)
-def without_gradients():
-    with torch.no_grad(), paddle.no_grad():
-        yield
-
-
-def _random(side, *shape):
-    return side.tensor(np.random.RandomState(3).randn(*shape).astype(np.float32))
+    return built_model(*request.param)
 
 
 class TestRefineNet:
@@ -56,13 +43,13 @@ class TestRefineNet:
         size = (33, 47)
         if name != "refinenet_resnet50_crp2":
             with pytest.raises(ValueError, match="width 47 is not divisible by 32; use 32 or 64"):
-                model(_random(side, 1, 3, 32, 47))
+                model(random_tensor(side, 1, 3, 32, 47))
             size = (32, 64)
-        assert tuple(model(_random(side, 1, 3, *size)).logits.shape) == (1, 5, *size)
+        assert tuple(model(random_tensor(side, 1, 3, *size)).logits.shape) == (1, 5, *size)
 
     def test_no_auxiliary_heads_in_training(self, built):
         _, side, model = built
-        output = model.train()(_random(side, 2, 3, 32, 32))
+        output = model.train()(random_tensor(side, 2, 3, 32, 32))
         assert tuple(output.logits.shape) == (2, 5, 32, 32)
         assert output.aux_logits == ()
 
@@ -71,7 +58,7 @@ class TestRefineNet:
         name, side, model = built
         unit = model.refinenet4.output_conv
         first, second = unit.rcu if name.endswith("crp2") else (unit.conv1, unit.conv2)
-        x = _random(side, 1, 512, 3, 3)
+        x = random_tensor(side, 1, 512, 3, 3)
         before = side.array(x).copy()
         branch = side.array(second(first(x.clip(min=0)).clip(min=0)))
         expected = np.maximum(before, 0) + branch
@@ -82,7 +69,7 @@ class TestRefineNet:
         """A link may pool negative values, which a padding of zeros would exceed."""
         name, side, model = built
         pool, _ = model.refinenet1.crp.block2
-        assert np.all(side.array(pool(-_random(side, 1, 1, 3, 3).abs())) < 0)
+        assert np.all(side.array(pool(-random_tensor(side, 1, 1, 3, 3).abs())) < 0)
         assert hasattr(model.refinenet1.crp, "block3") != name.endswith("crp2")
 
     def test_logits_are_enlarged_with_corners_aligned(self, built):
@@ -90,7 +77,7 @@ class TestRefineNet:
         seen = []
         *_, classifier = model.output_conv
         hook = classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-        logits = side.array(model.eval()(_random(side, 1, 3, 32, 64)).logits)
+        logits = side.array(model.eval()(random_tensor(side, 1, 3, 32, 64)).logits)
         hook.remove()
         quarter = side.array(classifier(seen[0]))
         assert quarter.shape == (1, 5, 8, 16)
@@ -100,7 +87,7 @@ class TestRefineNet:
     def test_features_of_one_width_get_the_size_of_the_coarser(self, built):
         """As the article does, which compares widths alone; the others never have such features."""
         _, side, model = built
-        coarse, fine = _random(side, 1, 512, 1, 1), _random(side, 1, 256, 2, 1)
+        coarse, fine = random_tensor(side, 1, 512, 1, 1), random_tensor(side, 1, 256, 2, 1)
         assert tuple(model.refinenet3.mrf(coarse, fine).shape) == (1, 256, 1, 1)
 
 
@@ -113,7 +100,7 @@ def test_small_maps_are_the_same_in_both_packages():
     SIDES["factseg_paddle"].load(ours, weights)
     for size in ((1, 33), (1, 1), (33, 9)):
         expected, logits = (
-            side.array(model.eval()(_random(side, 1, 3, *size)).logits)
+            side.array(model.eval()(random_tensor(side, 1, 3, *size)).logits)
             for side, model in zip(sides, (reference, ours), strict=True)
         )
         assert np.abs(logits - expected).max() < 1e-4 * np.abs(expected).max()
@@ -130,4 +117,4 @@ def test_backbone_layers_have_torchvisions_names(name):
 def test_upsampling_can_be_left_out(package):
     side = SIDES[package]
     model = side.package.create_model("refinenet_resnet101", 5, upsample=False)
-    assert tuple(model.eval()(_random(side, 1, 3, 32, 64)).logits.shape) == (1, 5, 8, 16)
+    assert tuple(model.eval()(random_tensor(side, 1, 3, 32, 64)).logits.shape) == (1, 5, 8, 16)

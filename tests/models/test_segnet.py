@@ -5,35 +5,22 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-import paddle
 import pytest
-import torch
 
 from factseg_paddle.engine.weights import load_backbone
 from factseg_paddle.io import save_pdparams
-from tests.models.sides import SIDES
+from tests.models.sides import SIDES, built_model, random_tensor
 from tests.models.starts import assert_starts, kaiming_normal, torch_default
 from tests.models.test_fcn8s import VGG16_BN
+
+pytestmark = pytest.mark.usefixtures("without_gradients")
 
 NAMES = ("segnet_vgg16_bn", "segnet_vgg16_bn_relu")
 
 
 @pytest.fixture(scope="module", params=itertools.product(NAMES, SIDES), ids="-".join)
 def built(request):
-    name, package = request.param
-    side = SIDES[package]
-    side.seed(9)
-    return name, side, side.package.create_model(name, 5)
-
-
-@pytest.fixture(autouse=True)
-def without_gradients():
-    with torch.no_grad(), paddle.no_grad():
-        yield
-
-
-def image(side, *shape):
-    return side.tensor(np.random.RandomState(3).randn(*shape).astype(np.float32))
+    return built_model(*request.param)
 
 
 class TestSegNet:
@@ -62,9 +49,9 @@ class TestSegNet:
         else:
             sizes = ((32, 33), (45, 71))
             with pytest.raises(ValueError, match="height 31 is too small; use 32 or more"):
-                model(image(side, 1, 3, 31, 64))
+                model(random_tensor(side, 1, 3, 31, 64))
         for size in sizes:
-            output = model(image(side, 1, 3, *size))
+            output = model(random_tensor(side, 1, 3, *size))
             assert tuple(output.logits.shape) == (1, 5, *size)
             assert output.aux_logits == ()
 
@@ -74,7 +61,7 @@ class TestSegNet:
         layer = model.conv2_1 if name == "segnet_vgg16_bn" else model.down2.conv1
         seen = []
         hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[2:]))
-        model(image(side, 1, 3, 45, 71))
+        model(random_tensor(side, 1, 3, 45, 71))
         hook.remove()
         expected = (23, 36) if name == "segnet_vgg16_bn" else (22, 35)
         assert tuple(seen[0]) == expected
@@ -82,7 +69,7 @@ class TestSegNet:
     def test_only_the_one_that_ends_with_relu_has_no_negative_logits(self, built):
         name, side, model = built
         model.eval()
-        logits = side.array(model(image(side, 1, 3, 32, 32)).logits)
+        logits = side.array(model(random_tensor(side, 1, 3, 32, 32)).logits)
         assert logits.max() > 0
         assert (logits.min() < 0) == (name == "segnet_vgg16_bn")
 
