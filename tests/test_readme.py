@@ -22,8 +22,8 @@ CI = (REPO / ".ci" / "run").read_text(encoding="utf-8")
 
 # The README's command -> the same command in a form that takes seconds. {tmp} is a folder of the
 # test's own. None: CI runs it as it stands, or (pip) through the Makefile. `make align` there has
-# the default pair, FactSeg-50; here one of fewer layers is enough.
-SMALL = "--pair factseg_resnet18 --crop 32"
+# the default pair, FactSeg-50, and all steps; here a small one is enough.
+SMALL = "--pair unet_bilinear_w32 --crop 32"
 TRAIN = (
     "python scripts/train.py --config configs/quickstart.yml --iters 1 --log_iters 1 --opts "
     "data.dataset_root={tmp}/painted data.sample.images=8 data.sample.size=64 data.patch_size=64 "
@@ -34,7 +34,9 @@ FAST = {
     "make test": None,
     "pip install -r requirements.txt": None,
     "python alignment/05_backward.py": f"python alignment/05_backward.py {SMALL} --out {{tmp}}/out",
-    "python -m alignment": f"python -m alignment {SMALL} --train-steps 1 --out {{tmp}}/out",
+    "python -m alignment": (
+        f"python -m alignment {SMALL} --steps data weights forward --out {{tmp}}/out"
+    ),
     "make faults": (
         "python -m alignment.faults --only BGR 'swapped labels' --crop 32 --out {tmp}/faults"
     ),
@@ -130,6 +132,9 @@ FAST = {
     ),
 }
 
+# Even in their fast forms; what they run is tested in the suite by itself.
+HALF_A_MINUTE = ("make calibrate", "python scripts/bench_alignment.py")
+
 
 def commands(text: str = README) -> list[str]:
     """All lines of the bash blocks."""
@@ -214,7 +219,14 @@ def test_ci_runs_what_is_not_run_here(command):
 
 
 # Some read what the one before wrote, as in the README.
-@pytest.mark.parametrize("command", [c for c, fast in FAST.items() if fast is not None])
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(c, marks=pytest.mark.slow if c in HALF_A_MINUTE else ())
+        for c, fast in FAST.items()
+        if fast is not None
+    ],
+)
 def test_command_runs(command, places):
     before = tree()
     for fast in [FAST[command]] if isinstance(FAST[command], str) else FAST[command]:

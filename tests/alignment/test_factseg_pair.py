@@ -56,12 +56,10 @@ def test_factseg_that_lacks_a_relu_exits_1_and_names_it(tmp_path, capsys):
     assert report["first_divergence"] in capsys.readouterr().out
 
 
-# The one of 50 layers in evaluation mode is what `make align` compares.
-@pytest.mark.parametrize(
-    ("seed", "mode", "backbone"), [(101, "eval", "resnet18"), (102, "train", "resnet50")]
-)
-def test_factseg_is_aligned(seed, mode, backbone):
-    pair = make_pair(seed, crop_size=64, backbone=backbone)
+# The one of 50 layers is what `make align` compares, and the slow form below.
+@pytest.mark.parametrize(("seed", "mode"), [(101, "eval"), (102, "train")])
+def test_factseg_is_aligned(seed, mode):
+    pair = make_pair(seed, crop_size=64, backbone="resnet18")
     report = align(dataclasses.replace(pair, mode=mode), MODEL_STEPS)
     assert report, str(report)
     assert not step(report, "forward").notes

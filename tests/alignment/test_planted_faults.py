@@ -12,7 +12,7 @@ from alignment.pair import STEPS, AlignmentError
 from alignment.planting.catalogue import CATALOGUE
 
 # None of them in the backbone, so that a small one will do.
-FAST = ("eps 1e-6", "k over valid pixels", "detached head", "no decay")
+FAST = ("eps 1e-6", "detached head", "no decay")
 HARMLESS = "sum in another order"
 
 

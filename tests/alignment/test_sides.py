@@ -123,7 +123,8 @@ def test_our_own_pair_runs_one_side_without_the_other_framework(blocked, tmp_pat
     """Its checks imported torch_ref, and so torch, on the Paddle side."""
     side = {"torch": "paddle", "paddle": "torch"}[blocked]
     steps = ["data", "preprocess", "metric", "loss"]
-    done = without(blocked, "--side", side, "--crop", 64, "--out", tmp_path, "--steps", *steps)
+    options = ("--pair", "factseg_resnet18", "--crop", 32, "--side", side, "--out", tmp_path)
+    done = without(blocked, *options, "--steps", *steps)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
 
