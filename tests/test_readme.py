@@ -132,7 +132,7 @@ FAST = {
     ),
 }
 
-# Even in their fast forms; what they run is tested in the suite by itself.
+# Even in their fast forms: these two are run by `make slow`.
 HALF_A_MINUTE = ("make calibrate", "python scripts/bench_alignment.py")
 
 
