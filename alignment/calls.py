@@ -79,16 +79,22 @@ class CallWatch:
         self._stack: list[str] = []
         self.paused = False
         self._on_begin, self._on_end = on_begin, on_end
-        self._hooks = [(add_pre_hook, self._begin), (add_post_hook, self._end)]
+        self._add_pre_hook, self._add_post_hook = add_pre_hook, add_post_hook
         self._handles: list[Any] = []
 
     def __enter__(self) -> CallWatch:
-        self._handles = [add(layer, hook) for layer in self._layers for add, hook in self._hooks]
+        for layer in self._layers:
+            self._handles.append(self._add_pre_hook(layer, self._begin))
+            self._handles.append(self._add_post_hook(layer, self._end))
         return self
 
     def __exit__(self, *_: object) -> None:
         for handle in self._handles:
             handle.remove()
+        # Else the model would stay in memory for as long as its watch, which the objects that are
+        # told of the calls may hold: until the garbage collector finds the cycle.
+        self._layers, self._handles = [], []
+        self._on_begin = self._on_end = None
         self.tree.not_called = [name for name in self._names.values() if name not in self._calls]
 
     def _begin(self, layer: Any, args: tuple, kwargs: dict) -> Any:

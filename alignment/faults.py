@@ -31,7 +31,7 @@ from alignment.run import align, run_torch
 from factseg_paddle.command_line import ArgumentParser, explain_import_error
 from factseg_paddle.io import atomic_write
 
-CROP, SEED, TRAIN_STEPS = 64, 0, 3
+CROP, SEED, TRAIN_STEPS, BACKBONE = 64, 0, 3, "resnet50"
 PADIFF = Path(__file__).resolve().parent / "padiff_recorded.json"
 PLACED = 0.95
 """Share of the faults that must be placed exactly."""
@@ -131,7 +131,7 @@ def run_faults(
     *,
     crop: int = CROP,
     train_steps: int = TRAIN_STEPS,
-    backbone: str = "resnet50",
+    backbone: str = BACKBONE,
 ) -> Iterable[Outcome]:
     """Plant the faults one by one and yield what was found.
 
@@ -139,7 +139,7 @@ def run_faults(
         names: of the catalogue; None for all.
         crop: side of the square input.
         train_steps: of the step train.
-        backbone: of FactSeg; the catalogue's faults in a backbone are made for resnet50.
+        backbone: of FactSeg; the catalogue's faults in a backbone are made for the default one.
 
     Raises:
         AlignmentError: a name is not in the catalogue.
@@ -232,12 +232,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these faults alone")
     parser.add_argument("--crop", type=int, default=CROP, help="side of the input")
     parser.add_argument(
+        "--backbone", default=BACKBONE, help=f"{BACKBONE} by default, which faults in one are for"
+    )
+    parser.add_argument(
         "--out", type=Path, default=REPOSITORY / "output/faults", help="folder for the table"
     )
     args = parser.parse_args(argv)
     quieten_frameworks()
     try:
-        run = run_faults(args.only, crop=args.crop)
+        run = run_faults(args.only, crop=args.crop, backbone=args.backbone)
         bar = tqdm(run, unit="fault", disable=not sys.stderr.isatty())
         with contextlib.closing(run):
             outcomes = Outcomes(tuple(bar))

@@ -38,7 +38,8 @@ FAST = {
         f"python -m alignment {SMALL} --steps data weights forward --out {{tmp}}/out"
     ),
     "make faults": (
-        "python -m alignment.faults --only BGR 'swapped labels' --crop 32 --out {tmp}/faults"
+        "python -m alignment.faults --only 'swapped labels' --crop 32 --backbone resnet18 "
+        "--out {tmp}/faults"
     ),
     "make calibrate": (
         "python -m alignment.calibrate --seeds 0-0 --runs 1 --backbone resnet18 "

@@ -8,7 +8,7 @@ from pathlib import Path
 from alignment.pair import Pair
 from alignment.pairs import loss_checks, metric_checks, preprocess_checks, recipe
 from alignment.pairs.scenes import CROP, as_batch, read_scenes
-from alignment.pairs.seeded import SeededModel
+from alignment.pairs.seeded import CopiedModel, SeededModel
 
 
 def make_pair(
@@ -39,7 +39,7 @@ def make_pair(
     return Pair(
         name="factseg" if backbone == "resnet50" else f"factseg_{backbone}",
         torch_model=SeededModel(partial(_torch_model, backbone), seed),
-        paddle_model=partial(_paddle_model, backbone),
+        paddle_model=CopiedModel(partial(_paddle_model, backbone)),
         inputs=(pixels,),
         targets=(labels,),
         torch_loss=partial(_torch_loss, form),

@@ -1,7 +1,8 @@
-"""Weights that hide nothing, from a seed."""
+"""The networks of our own pairs, made fast and often; torch's have weights from a seed."""
 
 from __future__ import annotations
 
+import copy
 import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    import paddle
     import torch
 
 
@@ -78,3 +80,25 @@ class SeededModel:
         }
         model.load_state_dict(state, assign=True)
         return model
+
+
+class CopiedModel:
+    """Makes a Paddle network, whose weights will be torch's, as often as it is asked to.
+
+    All are copies of the first: drawing initial values that are then replaced is most of the time
+    that making one takes.
+
+    Args:
+        make: gives the network; a copy of it has to run its own layers, so no layer's `forward` may
+            be replaced in it.
+    """
+
+    def __init__(self, make: Callable[[], paddle.nn.Layer]) -> None:
+        self._make = make
+        self._first: paddle.nn.Layer | None = None
+
+    def __call__(self) -> paddle.nn.Layer:
+        """Make one."""
+        if self._first is None:
+            self._first = self._make()
+        return copy.deepcopy(self._first)

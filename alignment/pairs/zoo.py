@@ -8,7 +8,7 @@ from pathlib import Path
 from alignment.pair import Pair
 from alignment.pairs import recipe
 from alignment.pairs.scenes import as_batch, read_scenes
-from alignment.pairs.seeded import SeededModel
+from alignment.pairs.seeded import CopiedModel, SeededModel
 
 CROP = 64
 NUM_CLASSES = 16
@@ -40,7 +40,7 @@ def make_pair(
     return Pair(
         name=name,
         torch_model=SeededModel(partial(_torch_model, name), seed),
-        paddle_model=partial(_paddle_model, name),
+        paddle_model=CopiedModel(partial(_paddle_model, name)),
         inputs=(pixels,),
         targets=(labels,),
         torch_loss=_torch_loss,

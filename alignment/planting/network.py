@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import functools
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -26,17 +24,11 @@ RESNET = "resencoder.resnet"
 Change = Callable[[FactSeg], None]
 
 
-@functools.lru_cache(maxsize=1)
-def _blank(make: Callable[[], FactSeg]) -> FactSeg:
-    """Made once: drawing initial weights that are then replaced takes longer than a run."""
-    return make()
-
-
 def in_model(change: Change) -> Plant:
     """A fault in the network."""
 
     def made(make: Callable[[], FactSeg]) -> FactSeg:
-        net = copy.deepcopy(_blank(make))
+        net = make()
         change(net)
         return net
 
@@ -47,7 +39,7 @@ def in_weights(change: Callable[[dict[str, Any]], None]) -> Plant:
     """A fault in weights that were carried over by hand; `change` is given Paddle's state dict."""
 
     def made(make: Callable[[], FactSeg], seed: int) -> FactSeg:
-        net = copy.deepcopy(_blank(make))
+        net = make()
         state = net.state_dict()
         for name, tensor in state.items():
             torch_name = name.replace("._mean", ".running_mean")

@@ -225,7 +225,9 @@ def test_adam_with_cosine_and_fast_heads_ends_with_the_same_bits(data, tmp_path,
     optimizer |= {"head_lr_factor": 10.0, "end_learning_rate": 1e-5}
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     one, other = (
-        make_config(values(data, folder, FACTSEG) | {"optimizer": optimizer}, "test")
+        make_config(
+            values(data, folder, FACTSEG, save_interval=ITERS) | {"optimizer": optimizer}, "test"
+        )
         for folder in (whole, stopped)
     )
     assert train(one) == 0
