@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import paddle
@@ -56,6 +58,12 @@ class TorchSide:
 
     def statistics_names(self) -> tuple[str, str]:
         return "running_mean", "running_var"
+
+    def to_be_loaded(self, make: Callable[[], Any]) -> Any:
+        """A network whose tensors hold anything; the initial values take most of the time."""
+        with self.without_values():
+            model = make()
+        return model.to_empty(device="cpu")
 
     def train_steps(self, model: Any, rates: list[float], clip: float):
         """An optimizer step function of (loss) -> gradient norm before clipping."""
@@ -117,6 +125,18 @@ class PaddleSide:
     def without_values(self) -> Any:
         """A context in which networks are built of shapes alone."""
         return paddle.LazyGuard()
+
+    def to_be_loaded(self, make: Callable[[], Any]) -> Any:
+        """A network whose tensors hold anything; the initial values take most of the time."""
+
+        def gaussian(shape, _mean, _std, _seed, dtype, _place):
+            return paddle.empty(shape, dtype)
+
+        def uniform(shape, dtype, *_):
+            return paddle.empty(shape, dtype)
+
+        with mock.patch.multiple(paddle._C_ops, gaussian=gaussian, uniform=uniform):
+            return make()
 
     def train_steps(self, model: Any, rates: list[float], clip: float):
         """An optimizer step function of (loss) -> gradient norm before clipping."""

@@ -45,26 +45,25 @@ LIGHT = [
 ]
 
 
-# Of the module, so that tests are ordered by network: some have half a gigabyte of weights.
-@pytest.fixture(scope="module", params=LIGHT)
+# Of the module, so that tests are ordered by network.
+@pytest.fixture(scope="module", params=ONE_OF_EACH)
 def in_paddle(request):
-    return built("factseg_paddle", request.param)
+    network = NETWORKS[request.param]
+    return network, built("factseg_paddle", network)
 
 
-def built(package, name):
-    network = NETWORKS[name]
+def built(package, network):
     create_model = SIDES[package].package.create_model
-    return network, create_model(network.model, network.num_classes, **network.options)
+    return create_model(network.model, network.num_classes, **network.options)
 
 
 def image_of(*shape):
     return np.random.RandomState(3).randn(*shape).astype(np.float32)
 
 
-class TestEveryNetwork:
-    """In Paddle, with its initial weights, before the golden ones are loaded."""
+class TestInPaddle:
+    """With its initial weights."""
 
-    @pytest.mark.parametrize("in_paddle", ONE_OF_EACH, indirect=True)
     def test_logits_have_the_size_of_the_image(self, in_paddle):
         network, model = in_paddle
         shrunk = 64 // network.out_shape[-1]  # of the two that are asked not to enlarge
@@ -75,7 +74,6 @@ class TestEveryNetwork:
         assert output.aux_logits == ()
         assert np.isfinite(output.logits.numpy()).all()
 
-    @pytest.mark.parametrize("in_paddle", ONE_OF_EACH, indirect=True)
     def test_odd_sizes_work_or_are_refused_with_sizes_that_do(self, in_paddle):
         network, model = in_paddle
         shrunk = 64 // network.out_shape[-1]
@@ -90,13 +88,13 @@ class TestEveryNetwork:
             else:
                 assert logits.shape[2:] == [-(-75 // shrunk), -(-33 // shrunk)]
 
-    def test_golden_values_of_both_packages_and_half_precision(self, in_paddle):
-        network, model = in_paddle
-        weights = network.weights()  # once: of the largest networks they take seconds
-        assert_golden("factseg_paddle", network, model, weights)
-        _, reference = built("torch_ref", network.name)
-        assert_golden("torch_ref", network, reference, weights)
-        assert_half_precision(reference)
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_golden_values_of_both_packages_and_half_precision(name):
+    network = NETWORKS[name]
+    weights = network.weights()  # once: of the largest networks they take seconds
+    assert_golden("factseg_paddle", network, weights)
+    assert_half_precision(assert_golden("torch_ref", network, weights))
 
 
 def assert_half_precision(model):
@@ -110,9 +108,10 @@ def assert_half_precision(model):
     assert 0 < (half.float() - full).norm() < 0.03 * full.norm()
 
 
-def assert_golden(package, network, model, weights):
-    """Names and shapes of the tensors, and the logits in float64 with the golden weights."""
+def assert_golden(package, network, weights):
+    """Names and shapes of the tensors, and the logits in float64; gives the network."""
     side = SIDES[package]
+    model = side.to_be_loaded(lambda: built(package, network))
     state = side.state(model)
     ours = {n: tuple(a.shape) for n, a in state.items() if not n.endswith("_tracked")}
     assert ours == dict(network.tensors)
@@ -125,11 +124,12 @@ def assert_golden(package, network, model, weights):
     assert output.aux_logits == ()
     error = np.abs(network.pick(logits) - network.logits).max() / network.largest
     assert error <= ALLOWED[package]
+    return model
 
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_a_step_with_half_of_it_frozen_lowers_the_loss(name):
-    _, model = built("factseg_paddle", name)
+    model = built("factseg_paddle", NETWORKS[name])
     for layer in model.sublayers():
         if isinstance(layer, paddle.nn.Dropout | paddle.nn.Dropout2D):
             layer.p = 0.0
@@ -167,7 +167,7 @@ def test_a_step_with_half_of_it_frozen_lowers_the_loss(name):
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_saved_weights_load(name, tmp_path):
-    _, model = built("factseg_paddle", name)
+    model = built("factseg_paddle", NETWORKS[name])
     arrays = model_arrays(model)
     with paddle.no_grad():
         for tensor in model.state_dict().values():

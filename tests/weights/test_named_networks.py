@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import replace
 
@@ -23,6 +24,7 @@ from torch_ref import create_model, list_models
 NAMES = [*CLASSIFIERS, *(name for name in list_models() if not name.startswith("factseg_"))]
 
 
+@functools.lru_cache
 def specs_of(name, num_classes):
     build = build_classifier if name in CLASSIFIERS else create_model
     with torch.device("meta"):
