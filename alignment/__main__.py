@@ -29,7 +29,7 @@ from alignment.pairs.loading import Request, load_pair
 from alignment.progress import ProgressBar, expected_phases
 from alignment.records import Reference, load_reference, save_reference
 from alignment.run import align, chosen_steps, run_paddle_alone, run_torch
-from factseg_paddle.command_line import ArgumentParser, explain_import_error
+from factseg_paddle.command_line import ArgumentParser, explain, refuse
 from factseg_paddle.io import sha256_of_file
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -55,10 +55,7 @@ def main(argv: Sequence[str] | None = None, *, default_out: str = "output/alignm
         ):
             passed, text = _run(args, progress)
     except (AlignmentError, OSError, ImportError) as error:
-        told = explain_import_error(error) if isinstance(error, ImportError) else str(error)
-        sentence = " ".join(told.split())
-        print(f"alignment could not run: {sentence}", file=sys.stderr)
-        return 2
+        return could_not("alignment could not run", error)
     print(text)
     return 0 if passed else 1
 
@@ -177,6 +174,11 @@ def _parse(argv: Sequence[str] | None, default_out: str) -> argparse.Namespace:
     if args.torch_records and args.side == "torch":
         parser.error("--torch-records replaces the torch side; leave out --side torch")
     return args
+
+
+def could_not(run: str, error: Exception) -> int:
+    """Say in one line what could not `run` and why, also where a framework says it in many; 2."""
+    return refuse(run, " ".join(explain(error).split()))
 
 
 def quieten_frameworks() -> None:

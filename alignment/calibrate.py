@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alignment.__main__ import REPOSITORY, quieten_frameworks
+from alignment.__main__ import REPOSITORY, could_not, quieten_frameworks
 from alignment.compare import (
     BY_ITSELF_RATIO,
     FLOAT32_RATIO,
@@ -34,7 +34,7 @@ from alignment.compare import (
 from alignment.pair import AlignmentError, Pair
 from alignment.report import Report
 from alignment.run import align
-from factseg_paddle.command_line import ArgumentParser, explain_import_error
+from factseg_paddle.command_line import ArgumentParser
 from factseg_paddle.io import atomic_write
 
 OUT = Path(__file__).resolve().parent / "calibration"
@@ -269,9 +269,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         calibration.save(args.out, command)
     except (AlignmentError, ValueError, OSError, ImportError) as error:
-        told = explain_import_error(error) if isinstance(error, ImportError) else str(error)
-        print(f"calibration could not run: {' '.join(told.split())}", file=sys.stderr)
-        return 2
+        return could_not("calibration could not run", error)
     print(calibration)
     return 0 if calibration else 1
 

@@ -24,11 +24,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from alignment.__main__ import REPOSITORY, quieten_frameworks
+from alignment.__main__ import REPOSITORY, could_not, quieten_frameworks
 from alignment.pair import AlignmentError, Pair
 from alignment.records import Reference
 from alignment.run import align, run_torch
-from factseg_paddle.command_line import ArgumentParser, explain_import_error
+from factseg_paddle.command_line import ArgumentParser
 from factseg_paddle.io import atomic_write
 
 CROP, SEED, TRAIN_STEPS, BACKBONE = 64, 0, 3, "resnet50"
@@ -245,9 +245,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.closing(run):
             outcomes = Outcomes(tuple(bar))
     except (AlignmentError, ValueError, OSError, ImportError) as error:
-        told = explain_import_error(error) if isinstance(error, ImportError) else str(error)
-        print(f"the faults could not be run: {' '.join(told.split())}", file=sys.stderr)
-        return 2
+        return could_not("the faults could not be run", error)
     outcomes.save(args.out)
     print(outcomes)
     return 0 if outcomes else 1

@@ -144,7 +144,7 @@ class PaddleSide:
                 output = model(*(tensor.clone() for tensor in inputs))
             outputs = dict(flatten(output, paddle.is_tensor, "output"))
             _, gradients = self._loss(
-                all_in_place_of(output, "output", activations), dtype, backward=True
+                all_in_place_of(output, "output/output", activations), dtype, backward=True
             )
             trace = Trace()
             own = dict(zip(outputs, gradients, strict=True))

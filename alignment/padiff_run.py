@@ -25,7 +25,7 @@ from types import FrameType, ModuleType
 from typing import Any, NamedTuple
 from unittest import mock
 
-from alignment.__main__ import quieten_frameworks
+from alignment.__main__ import could_not, quieten_frameworks
 from alignment.faults import CROP, PADIFF, SEED, TRAIN_STEPS
 from alignment.pair import AlignmentError, Pair
 from factseg_paddle.command_line import ArgumentParser
@@ -378,8 +378,7 @@ def main(argv: Sequence[str] | None = None, *, description: str | None = None) -
         with atomic_write(args.out) as path:
             path.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
     except (AlignmentError, OSError, ImportError) as error:
-        print(f"PaDiff could not be run: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return could_not("PaDiff could not be run", error)
     found = list(made["faults"].values())
     print(
         f"{len(found)} faults, equivalent ones among them: {found.count('missed')} missed, "

@@ -16,10 +16,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from alignment.__main__ import REPOSITORY, could_not
 from alignment.pair import STEPS, AlignmentError
 from factseg_paddle.command_line import ArgumentParser
-
-REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,8 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{name:32} {line}", flush=True)
             aligned += passed
     except AlignmentError as error:
-        print(f"alignment.zoo could not run: {error}", file=sys.stderr)
-        return 2
+        return could_not("alignment.zoo could not run", error)
     print(f"{aligned} of {len(names)} networks aligned; reports: {args.out}")
     return 0 if aligned == len(names) else 1
 

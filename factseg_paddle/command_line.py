@@ -56,19 +56,20 @@ def share_out_cores() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads that spin slow the others
 
 
-def explain_import_error(error: ImportError) -> str:
-    """A sentence on a failed import, with the cure."""
+def explain(error: Exception | str) -> str:
+    """What was wrong, in a sentence; of a failed import, with the cure."""
+    if not isinstance(error, ImportError):
+        return str(error)
     for library, advice in SYSTEM_LIBRARIES.items():
         if library in str(error):
             return advice
     return f"{error}; install what is missing: pip install -r requirements.txt"
 
 
-def refuse(prog: str, error: Exception | str) -> int:
-    """Say in a sentence on stderr what was wrong; 2, the exit status of what could not be done."""
-    told = explain_import_error(error) if isinstance(error, ImportError) else error
-    print(f"{prog}: {told}", file=sys.stderr)
-    return 2
+def refuse(prog: str, error: Exception | str, status: int = 2) -> int:
+    """Say on stderr what was wrong; gives the exit status, 2 for what could not be done."""
+    print(f"{prog}: {explain(error)}", file=sys.stderr)
+    return status
 
 
 class ArgumentParser(argparse.ArgumentParser):

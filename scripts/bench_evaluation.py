@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from factseg_paddle.command_line import ArgumentParser, explain_import_error
+from factseg_paddle.command_line import ArgumentParser, explain
 from factseg_paddle.data.patches import Window, sliding_windows
 from factseg_paddle.data.transforms import normalize, pad_to_divisible, to_chw
 from factseg_paddle.inference.sliding_window import Predict, SlidingWindow
@@ -91,7 +91,7 @@ def measure(side: str, height: int, width: int, backbone: str) -> dict[str, obje
         from factseg_paddle import FactSeg
         from factseg_paddle.inference.predictor import network_predictor
     except ImportError as error:
-        sys.exit(explain_import_error(error))
+        sys.exit(explain(error))
     paddle.seed(0)
     predict = network_predictor(FactSeg(16, backbone))
     image = np.random.RandomState(0).randint(0, 256, (height, width, 3), np.uint8)

@@ -35,9 +35,9 @@ def problem_after_installing() -> str:
             importlib.import_module(name)
         except ImportError as error:
             sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-            from factseg_paddle.command_line import explain_import_error
+            from factseg_paddle.command_line import explain
 
-            return explain_import_error(error)
+            return explain(error)
     return ""
 
 

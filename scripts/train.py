@@ -50,15 +50,13 @@ def main(argv: list[str] | None = None) -> int:
 
             trainer = _prepared(args)
     except Stopped as stop:
-        refuse(PROG, f"{stop} before the first iteration")
-        return stop.status
+        return refuse(PROG, f"{stop} before the first iteration", stop.status)
     except (ImportError, ValueError, OSError) as error:
         return refuse(PROG, error)
     try:
         return trainer.run()
     except TrainingError as error:
-        refuse(PROG, error)
-        return 1
+        return refuse(PROG, error, 1)
 
 
 def _prepared(args: argparse.Namespace) -> "Trainer":
