@@ -176,9 +176,9 @@ def _parse(argv: Sequence[str] | None, default_out: str) -> argparse.Namespace:
     return args
 
 
-def could_not(run: str, error: Exception) -> int:
-    """Say in one line what could not `run` and why, also where a framework says it in many; 2."""
-    return refuse(run, " ".join(explain(error).split()))
+def could_not(what: str, error: Exception) -> int:
+    """Say `what` could not be done and why, a framework's error of many lines in one; gives 2."""
+    return refuse(what, " ".join(explain(error).split()))
 
 
 def quieten_frameworks() -> None:
