@@ -133,8 +133,9 @@ FAST = {
     ),
 }
 
-# Even in their fast forms: these two are run by `make slow`.
-HALF_A_MINUTE = ("make calibrate", "python scripts/bench_alignment.py")
+# Slow even in their fast forms: these are run by `make slow`. The suite plants faults of its own
+# (tests/alignment/test_planted_faults.py).
+HALF_A_MINUTE = ("make faults", "make calibrate", "python scripts/bench_alignment.py")
 
 
 def commands(text: str = README) -> list[str]:

@@ -57,7 +57,10 @@ def test_factseg_that_lacks_a_relu_exits_1_and_names_it(tmp_path, capsys):
 
 
 # The one of 50 layers is what `make align` compares, and the slow form below.
-@pytest.mark.parametrize(("seed", "mode", "crop"), [(101, "eval", 32), (102, "train", 64)])
+@pytest.mark.parametrize(
+    ("seed", "mode", "crop"),
+    [pytest.param(101, "eval", 32, marks=pytest.mark.slow), (102, "train", 64)],
+)
 def test_factseg_is_aligned(seed, mode, crop):
     pair = make_pair(seed, crop_size=crop, backbone="resnet18")
     report = align(dataclasses.replace(pair, mode=mode), MODEL_STEPS)

@@ -221,6 +221,7 @@ def test_told_to_stop(data, tmp_path, uninterrupted, monkeypatch, number, status
     assert result_of(save_dir) == result_of(uninterrupted)
 
 
+@pytest.mark.slow
 def test_adam_with_cosine_and_fast_heads_ends_with_the_same_bits(data, tmp_path, monkeypatch):
     optimizer = {"kind": "adam", "learning_rate": 1e-3, "schedule": "cosine", "warmup_iters": 2}
     optimizer |= {"head_lr_factor": 10.0, "end_learning_rate": 1e-5}

@@ -64,6 +64,7 @@ def check_chain(tmp_path, raw, *, patch_size, iters):
     return metrics
 
 
+@pytest.mark.slow  # in the suite the README's commands go the same way, in test_readme.py
 def test_painted_images(tmp_path):
     raw = small.make_sample(tmp_path / "raw")
     metrics = check_chain(tmp_path, raw, patch_size=64, iters=2)
