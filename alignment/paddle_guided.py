@@ -58,6 +58,11 @@ def all_in_place_of(value: Any, name: str, reference: Mapping[str, np.ndarray]) 
     return replace_tensors(value, paddle.is_tensor, values)
 
 
+def output_at_the_reference(output: Any, activations: Mapping[str, np.ndarray]) -> Any:
+    """The reference's outputs with the gradients of a model's; `activations` as in its trace."""
+    return all_in_place_of(output, "output/output", activations)
+
+
 def at_the_reference(
     model: nn.Layer,
     rename: Mapping[str, str],

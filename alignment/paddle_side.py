@@ -16,9 +16,9 @@ from paddle.nn.layer.rnn import RNNBase
 from alignment.guided import Alone, Observe
 from alignment.paddle_guided import (
     PaddleGuided,
-    all_in_place_of,
     array_of_paddle,
     at_the_reference,
+    output_at_the_reference,
     watch_paddle,
 )
 from alignment.paddle_training import PaddleTrainer
@@ -144,7 +144,7 @@ class PaddleSide:
                 output = model(*(tensor.clone() for tensor in inputs))
             outputs = dict(flatten(output, paddle.is_tensor, "output"))
             _, gradients = self._loss(
-                all_in_place_of(output, "output/output", activations), dtype, backward=True
+                output_at_the_reference(output, activations), dtype, backward=True
             )
             trace = Trace()
             own = dict(zip(outputs, gradients, strict=True))

@@ -11,9 +11,9 @@ from paddle import nn
 
 from alignment.calls import match_calls
 from alignment.paddle_guided import (
-    all_in_place_of,
     array_of_paddle,
     at_the_reference,
+    output_at_the_reference,
     watch_paddle,
 )
 from alignment.pair import AlignmentError, TrainSetup
@@ -107,7 +107,7 @@ class PaddleTrainer:
         matched = match_calls(record.calls, list(watch.tree.parents))
         with at_the_reference(self._model, self._rename, record.activations, matched):
             output = self._run(self._model)
-        loss = self._loss(all_in_place_of(output, "output/output", record.activations))
+        loss = self._loss(output_at_the_reference(output, record.activations))
         record.activations = {}  # Paddle has its own copies, and backward needs the memory
         loss.backward()
         made.gradients = self._gradients()
