@@ -5,8 +5,9 @@
                          state.json        everything else, and the hashes of the other two
     SAVE_DIR/best_model -> iter_000500     a link to the best one so far
 
-A folder is written under a hidden name, synced and renamed. What is drawn at random in training is
-a function of the seed and of the number of the iteration, so no generator's state needs keeping.
+A folder is written under a hidden name, synced and renamed; what an evaluation finds is written
+into it afterwards, by replacing state.json. What is drawn at random in training is a function of
+the seed and of the number of the iteration, so no generator's state needs keeping.
 """
 
 from __future__ import annotations
@@ -29,7 +30,13 @@ from paddle import nn
 from factseg_paddle.config import as_plain
 from factseg_paddle.config_schema import Config
 from factseg_paddle.engine.weights import MODEL_FILE, load_weights, model_arrays
-from factseg_paddle.io import CheckpointError, load_plain, save_pdparams, sha256_of_file
+from factseg_paddle.io import (
+    CheckpointError,
+    atomic_write,
+    load_plain,
+    save_pdparams,
+    sha256_of_file,
+)
 from factseg_paddle.optimizer_form import OptimizerStateError
 from factseg_paddle.optimizer_state import load_optimizer_state, optimizer_state
 
@@ -84,13 +91,14 @@ def checkpoint_folder(save_dir: Path, iteration: int) -> Path:
 def save_checkpoint(
     save_dir: Path, model: nn.Layer, optimizer: paddle.optimizer.Optimizer, state: TrainState
 ) -> Path:
-    """Write the checkpoint of `state.iteration`, in the place of an older one of that name.
+    """Write the checkpoint of `state.iteration`.
 
     Returns:
         Its folder.
 
     Raises:
-        OSError: the disk is full or can't be written; nothing is left of the new folder.
+        OSError: the disk is full or can't be written, or there is a checkpoint of that iteration;
+            nothing is left of the new folder.
     """
     folder = checkpoint_folder(save_dir, state.iteration)
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
@@ -106,18 +114,29 @@ def save_checkpoint(
         save_pdparams(temporary / MODEL_FILE, weights)
         save_pdparams(temporary / OPTIMIZER_FILE, optimizer_values)
         hashes = {name: sha256_of_file(temporary / name) for name in (MODEL_FILE, OPTIMIZER_FILE)}
-        _write_synced(temporary / STATE_FILE, {"format": FORMAT, **asdict(state), "sha256": hashes})
+        with atomic_write(temporary / STATE_FILE) as file:
+            content = {"format": FORMAT, **asdict(state), "sha256": hashes}
+            file.write_text(_json(content), encoding="utf-8")
         _sync_folder(temporary)
-        old = temporary.with_suffix(".old")
-        if folder.exists():
-            folder.rename(old)
         temporary.rename(folder)
         _sync_folder(save_dir)
-        shutil.rmtree(old, ignore_errors=True)
     except BaseException:  # Ctrl-C leaves no half folder either
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return folder
+
+
+def save_evaluation(folder: Path, best: Best | None, evaluated: int) -> None:
+    """Write into a checkpoint what its evaluation found; its weights are not written again.
+
+    Raises:
+        OSError: the disk is full or can't be written; the checkpoint stays as it was.
+    """
+    path = folder / STATE_FILE
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content |= {"best": asdict(best) if best else None, "evaluated": evaluated}
+    with atomic_write(path) as temporary:
+        temporary.write_text(_json(content), encoding="utf-8")
 
 
 def read_state(folder: Path) -> TrainState:
@@ -251,6 +270,8 @@ def remove_leftovers(save_dir: Path) -> None:
     for path in save_dir.glob(".iter_*"):
         if _HIDDEN.fullmatch(path.name):
             shutil.rmtree(path)
+    for path in save_dir.glob(f"iter_*/.{Path(STATE_FILE).stem}.*.tmp.json"):
+        path.unlink()
 
 
 def check_same_run(state: TrainState, config: Mapping[str, Any], samples: int) -> None:
@@ -318,11 +339,8 @@ def plain_scaler(state: Mapping[str, Any]) -> dict[str, Any]:
     return {key: np.asarray(value).tolist() for key, value in state.items()}
 
 
-def _write_synced(path: Path, content: Mapping[str, Any]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1, allow_nan=False)
-        file.flush()
-        os.fsync(file.fileno())
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=1, allow_nan=False)
 
 
 def _sync_folder(path: Path) -> None:

@@ -92,8 +92,10 @@ class Trainer:
             )
         self._scaler = build_scaler(config.train.amp, self._level)
         self._state = TrainState(0, len(dataset), as_plain(config), processes.count)
+        self._has_checkpoint = False
         if resume is not None:
             self._state = self._restored(resume)
+            self._has_checkpoint = resume.resolve() == self._folder().resolve()
         self._loss = build_loss(config.loss, config.data.ignore_index, self._network)
         self._step = TrainStep(
             processes.wrap(self._network),
@@ -184,12 +186,13 @@ class Trainer:
                 self._notes.append("no links can be made here: best_model will be missing")
             self._link_best()
         self._reporter.say("\n".join(self._notes))
-        if self._state.iteration == 0:
-            if self._validation:
-                self._reporter.say(self._validation.rehearse(stop))
-                self._show_picture(0)
+        is_new = self._state.iteration == 0
+        if is_new and self._validation:
+            self._reporter.say(self._validation.rehearse(stop))
+            self._show_picture(0)
+        if not self._has_checkpoint:
             self._save()
-        elif self._owes_evaluation():
+        if not is_new and self._owes_evaluation():
             self._evaluate(stop)
 
     def _is_due(self, interval: int) -> bool:
@@ -230,7 +233,7 @@ class Trainer:
         clock.restart()
 
     def _evaluate(self, stop: StopSignals) -> None:
-        """Evaluate, and save again with what was found: the run is safe already."""
+        """Evaluate, and write what was found into the checkpoint that there is already."""
         iteration, best = self._state.iteration, self._state.best
         metrics = self._validation.evaluate(stop)
         if math.isfinite(metrics.mean_iou) and (best is None or metrics.mean_iou > best.mean_iou):
@@ -238,7 +241,9 @@ class Trainer:
         self._reporter.evaluation(iteration, metrics, best)
         self._show_picture(iteration)
         self._state = replace(self._state, best=best, evaluated=iteration)
-        self._save()
+        if self._processes.is_first:
+            checkpoints.save_evaluation(self._folder(), best, iteration)
+            self._tidy()
 
     def _show_picture(self, iteration: int) -> None:
         if self._reporter.wants_pictures:
@@ -254,8 +259,15 @@ class Trainer:
         scaler = checkpoints.plain_scaler(self._scaler.state_dict())
         state = replace(self._state, losses=losses.tolist(), scaler=scaler)
         checkpoints.save_checkpoint(self._save_dir, self._network, self._optimizer, state)
+        self._tidy()
+
+    def _tidy(self) -> None:
         self._link_best()
         checkpoints.prune(self._save_dir, self._config.train.keep, self._state.best)
+
+    def _folder(self) -> Path:
+        """The checkpoint of this iteration."""
+        return checkpoints.checkpoint_folder(self._save_dir, self._state.iteration)
 
     def _link_best(self) -> None:
         best = self._state.best

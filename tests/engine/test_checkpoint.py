@@ -9,6 +9,8 @@ import resource
 import signal
 import subprocess
 import sys
+from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import paddle
@@ -231,6 +233,37 @@ def test_best_model_leads_to_the_best(tmp_path):
     assert checkpoints.read_state(tmp_path / "best_model").iteration == 2
 
 
+def test_evaluation_is_written_beside_the_same_weights(tmp_path):
+    net, optimizer = trained()
+    folder = checkpoints.save_checkpoint(tmp_path, net, optimizer, state(losses=[0.5]))
+    before = (folder / "model.pdparams").stat()
+    checkpoints.save_evaluation(folder, Best(2, 0.5), 2)
+    assert (folder / "model.pdparams").stat() == before
+    written = checkpoints.load_checkpoint(folder, net, optimizer)
+    assert written == state(losses=[0.5], best=Best(2, 0.5), evaluated=2)
+
+
+def test_kill_while_an_evaluation_is_written_leaves_the_checkpoint(tmp_path, monkeypatch):
+    folder = checkpoints.save_checkpoint(tmp_path, *trained(), state())
+    with monkeypatch.context() as killed:  # it neither renames nor tidies up
+        killed.setattr(Path, "replace", Mock(side_effect=KeyboardInterrupt))
+        killed.setattr(Path, "unlink", Mock())
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.save_evaluation(folder, Best(2, 0.5), 2)
+    assert len(list(folder.iterdir())) == 4
+    assert checkpoints.read_state(folder) == state()
+    checkpoints.remove_leftovers(tmp_path)
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_checkpoint_is_not_written_over(tmp_path):
+    folder = checkpoints.save_checkpoint(tmp_path, *trained(seed=0), state())
+    with pytest.raises(OSError, match="iter_000002"):
+        checkpoints.save_checkpoint(tmp_path, *trained(seed=1), state())
+    assert list(tmp_path.iterdir()) == [folder]
+    assert checkpoints.newest_whole(tmp_path) == (folder, [])
+
+
 def test_full_disk_leaves_the_old_checkpoint_and_nothing_else(tmp_path):
     """A limit on the size of files stands in for the full disk; Python reports both as OSError."""
     net, optimizer = trained()
@@ -252,7 +285,10 @@ from factseg_paddle.engine import checkpoint as checkpoints
 from tests.engine.test_checkpoint import state, trained
 net, optimizer = trained(width=256)
 for iteration in itertools.count():
-    checkpoints.save_checkpoint(pathlib.Path(sys.argv[1]), net, optimizer, state(iteration % 3))
+    save_dir = pathlib.Path(sys.argv[1])
+    folder = checkpoints.save_checkpoint(save_dir, net, optimizer, state(iteration))
+    checkpoints.save_evaluation(folder, None, iteration)
+    checkpoints.prune(save_dir, 1, None)
     print(iteration, flush=True)
 """
 
@@ -283,7 +319,7 @@ def test_kill_in_the_middle_of_a_save_leaves_a_whole_checkpoint(tmp_path, after)
     assert found is not None
     assert not reasons, "a visible folder is whole"
     checkpoints.remove_leftovers(tmp_path)
-    assert all(not path.name.startswith(".") for path in tmp_path.iterdir())
+    assert all(not path.name.startswith(".") for path in tmp_path.rglob("*"))
 
 
 def test_checkpoint_after_skipped_steps_alone_can_be_loaded(tmp_path):

@@ -371,6 +371,39 @@ def test_evaluation_keeps_the_best(data, tmp_path):
     assert "rehearsal on P" in (save_dir / "train.log").read_text()
 
 
+def test_at_no_moment_is_the_last_checkpoint_gone(data, tmp_path, monkeypatch):
+    """Evaluated iterations were saved again: renamed away, then replaced; a kill in between lost
+    the only checkpoint of a run that keeps one."""
+    save_dir, seen = tmp_path / "run", []
+
+    def watched(change):
+        def changed(*arguments, **options):
+            result = change(*arguments, **options)
+            folder, reasons = checkpoints.newest_whole(save_dir)
+            assert not reasons
+            seen.append(folder.name if folder else "")
+            return result
+
+        return changed
+
+    for name in ("rename", "replace"):
+        monkeypatch.setattr(Path, name, watched(getattr(Path, name)))
+    options = {"do_eval": True, "eval_interval": 1, "eval_images": 1, "keep": 1, "iters": 2}
+    assert train(config(data, save_dir, **options)) == 0
+    assert train(config(data, save_dir, **options), "auto") == 0
+    assert seen == sorted(seen)
+    assert seen[-1] == "iter_000002"
+
+
+def test_resume_from_elsewhere_begins_with_a_checkpoint_of_its_own(data, tmp_path, uninterrupted):
+    elsewhere, save_dir = uninterrupted / "iter_000004", tmp_path / "run"
+    assert train(config(data, save_dir, do_eval=True, eval_interval=4), str(elsewhere)) == 0
+    state = checkpoints.read_state(save_dir / "iter_000004")
+    assert (state.iteration, state.evaluated) == (4, 4)
+    assert checkpoints.read_state(elsewhere).evaluated == -1
+    assert result_of(save_dir)["weights"] == result_of(uninterrupted)["weights"]
+
+
 def test_visualdl_records_can_be_read_back(data, tmp_path):
     from visualdl import LogReader
 
