@@ -53,8 +53,8 @@ FAST = {
         f"python -m alignment --steps forward backward --seed 7 {SMALL} --out {{tmp}}/out"
     ),
     "python -m alignment --image IMAGE.png --mask MASK.png --crop 256": (
-        "python -m alignment --image {image} --mask {mask} --crop 32 --steps data preprocess "
-        "--out {tmp}/out"
+        "python -m alignment --image {image} --mask {mask} --pair factseg_resnet18 --crop 32 "
+        "--steps data preprocess --out {tmp}/out"
     ),
     "make bench": (
         "python scripts/bench_losses.py --size 32 --batch 1 --repeats 1 --iterations 2",
@@ -75,7 +75,7 @@ FAST = {
     "python -m alignment --torch-weights weights/factseg.pth "
     "--paddle-weights weights/factseg.pdparams": (
         "python -m alignment --torch-weights {tmp}/factseg.pth --paddle-weights "
-        "{tmp}/factseg.pdparams --crop 32 --steps weights --out {tmp}/out"
+        "{tmp}/factseg.pdparams --pair factseg_resnet18 --crop 32 --steps weights --out {tmp}/out"
     ),
     "python scripts/make_sample_data.py --output output/sample --images 8 --size 512 --seed 0": (
         "python scripts/make_sample_data.py --output {tmp}/sample --images 2 --size 64 --seed 0"
@@ -161,21 +161,18 @@ def places(tmp_path_factory):
     import torch
 
     from factseg_paddle.data.synthetic import make_sample_dataset
+    from factseg_paddle.engine.weights import model_arrays
     from factseg_paddle.io import save_pdparams
+    from factseg_paddle.models import create_model
     from tests.data.voc_files import write_voc
-    from tests.models import golden
     from torch_ref.models.backbones import resnet18
 
     tmp = tmp_path_factory.mktemp("readme")
     make_sample_dataset(tmp / "data", images=2, size=64, seed=0)
     write_voc(tmp / "voc")
     torch.save(resnet18(num_classes=1000).state_dict(), tmp / "resnet18.pth")
-    names = {"running_mean": "_mean", "running_var": "_variance"}
-    state = {}
-    for name, array in golden.weights().items():
-        owner, _, kind = name.rpartition(".")
-        state[f"{owner}.{names.get(kind, kind)}"] = array
-    save_pdparams(tmp / "factseg.pdparams", state)
+    network = create_model("factseg_resnet18", num_classes=16)
+    save_pdparams(tmp / "factseg.pdparams", model_arrays(network))
     # Without arguments the script works on the weights/ of its own repository: a copy of it.
     for folder in ("alignment", "factseg_paddle", "torch_ref", "scripts"):
         shutil.copytree(REPO / folder, tmp / "copy" / folder)
