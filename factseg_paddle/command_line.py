@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from types import FrameType
 from typing import NoReturn
 
@@ -29,6 +30,9 @@ class Stopped(BaseException):
         super().__init__(f"stopped by {signal.Signals(number).name}")
 
 
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
     """Turn SIGTERM and Ctrl-C into `Stopped`, so that half-written files are removed."""
@@ -36,12 +40,33 @@ def stop_on_signals() -> Iterator[None]:
     def stop(number: int, _frame: FrameType | None) -> NoReturn:
         raise Stopped(number)
 
-    earlier = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    earlier = {number: signal.signal(number, stop) for number in _STOPPING}
     try:
         yield
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def importing_paddle() -> Iterator[None]:
+    """Around the import of Paddle: hold back SIGTERM, Ctrl-C and its advice on OMP_NUM_THREADS.
+
+    The import puts a handler of its own in the place of the one for SIGTERM, which ends the
+    process at once; and what a handler raises within an import can come out as an ImportError.
+    The advice, two lines on stderr, is about OpenBLAS and ranks; see `share_out_cores`.
+    """
+    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            yield
+    finally:
+        lines = said.getvalue().splitlines(keepends=True)
+        sys.stderr.writelines(line for line in lines if "OMP_NUM_THREADS" not in line)
+        for number in _STOPPING:
+            signal.signal(number, signal.getsignal(number))
+        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
 
 
 def share_out_cores() -> None:

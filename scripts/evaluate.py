@@ -12,6 +12,7 @@ from tqdm import tqdm
 from factseg_paddle.command_line import (
     ArgumentParser,
     Stopped,
+    importing_paddle,
     refuse,
     share_out_cores,
     stop_on_signals,
@@ -62,9 +63,9 @@ def _evaluate(args: argparse.Namespace, changes: dict) -> int:
         print(sentence, file=sys.stderr)
 
     try:
-        from factseg_paddle.engine.log_format import class_table
-        from factseg_paddle.engine.run_evaluation import EvaluationRun
-
+        with importing_paddle():
+            from factseg_paddle.engine.log_format import class_table
+            from factseg_paddle.engine.run_evaluation import EvaluationRun
         run = EvaluationRun.prepare(
             args.weights,
             args.output,
@@ -103,7 +104,14 @@ def _parser() -> ArgumentParser:
     add("--batch_size", type=int, help="windows that go through the network at once")
     add("--worst", type=_count, default=5, help="error maps of so many images (default 5)")
     add("--device", help="cpu, gpu or gpu:N (default: a GPU where there is one)")
-    add("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="such as eval.stride=256")
+    add(
+        "--opts",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="such as eval.stride=256",
+    )
     return parser
 
 

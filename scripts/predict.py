@@ -13,6 +13,7 @@ from tqdm import tqdm
 from factseg_paddle.command_line import (
     ArgumentParser,
     Stopped,
+    importing_paddle,
     refuse,
     share_out_cores,
     stop_on_signals,
@@ -53,8 +54,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _predict(args: argparse.Namespace, changes: dict) -> int:
     try:
-        from factseg_paddle.engine.run_prediction import PredictionRun
-
+        with importing_paddle():
+            from factseg_paddle.engine.run_prediction import PredictionRun
         run = PredictionRun.prepare(
             args.weights,
             args.input,
@@ -98,7 +99,14 @@ def _parser() -> ArgumentParser:
     add("--masks", type=Path, help="folder of masks, for error maps")
     add("--config", type=Path, help="YAML file (default: the one that lies with the weights)")
     add("--device", help="cpu, gpu or gpu:N (default: a GPU where there is one)")
-    add("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="such as eval.stride=256")
+    add(
+        "--opts",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="such as eval.stride=256",
+    )
     return parser
 
 

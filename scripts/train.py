@@ -25,13 +25,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from factseg_paddle.command_line import (
     ArgumentParser,
     Stopped,
+    importing_paddle,
     refuse,
     share_out_cores,
     stop_on_signals,
 )
 
 if TYPE_CHECKING:
-    from factseg_paddle.engine.trainer import Trainer
+    from factseg_paddle.config_schema import Config
 
 PROG = "train.py"
 RECIPE = Path(__file__).resolve().parents[1] / "configs" / "factseg_r50_isaid.yml"
@@ -46,9 +47,10 @@ def main(argv: list[str] | None = None) -> int:
         warnings.filterwarnings("ignore", message=message)
     try:
         with stop_on_signals():
-            from factseg_paddle.engine.step import TrainingError
-
-            trainer = _prepared(args)
+            with importing_paddle():
+                from factseg_paddle.engine.start import prepare
+                from factseg_paddle.engine.step import TrainingError
+            trainer = prepare(*_configured(args))
     except Stopped as stop:
         return refuse(PROG, f"{stop} before the first iteration", stop.status)
     except (ImportError, ValueError, OSError) as error:
@@ -59,9 +61,10 @@ def main(argv: list[str] | None = None) -> int:
         return refuse(PROG, error, 1)
 
 
-def _prepared(args: argparse.Namespace) -> "Trainer":
+def _configured(args: argparse.Namespace) -> tuple["Config", str | None]:
+    """The configuration, and what to resume."""
     from factseg_paddle.config import change_config, load_config
-    from factseg_paddle.engine.start import AUTO, config_of_checkpoint, prepare
+    from factseg_paddle.engine.start import AUTO, config_of_checkpoint
 
     resume = args.resume if args.resume in (None, AUTO) else str(Path(args.resume).resolve())
     if args.config is None and resume not in (None, AUTO):
@@ -69,7 +72,7 @@ def _prepared(args: argparse.Namespace) -> "Trainer":
         config = change_config(earlier, resume, args.opts, _changes(args))
     else:
         config = load_config(args.config or RECIPE, args.opts, _changes(args))
-    return prepare(config, resume)
+    return config, resume
 
 
 def _parser() -> ArgumentParser:
@@ -97,7 +100,12 @@ def _parser() -> ArgumentParser:
         help="go on from the newest checkpoint of the run, or from a checkpoint folder",
     )
     add(
-        "--opts", nargs="+", default=[], metavar="KEY=VALUE", help="any values of the configuration"
+        "--opts",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any values of the configuration",
     )
     return parser
 

@@ -1,12 +1,15 @@
-"""How many threads the scripts let Paddle compute with."""
+"""What the scripts do around the import of Paddle: threads, signals, and what it says."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 
 from factseg_paddle.command_line import share_out_cores
+from tests.paths import REPO
 
 
 @pytest.mark.parametrize(("ranks", "threads"), [(None, 8), ("1", 8), ("3", 2), ("16", 1)])
@@ -22,3 +25,34 @@ def test_what_is_set_stays(monkeypatch):
     monkeypatch.setattr(os, "environ", {"OMP_NUM_THREADS": "5", "OMP_WAIT_POLICY": "ACTIVE"})
     share_out_cores()
     assert os.environ == {"OMP_NUM_THREADS": "5", "OMP_WAIT_POLICY": "ACTIVE"}
+
+
+IMPORTING = """
+import os, signal
+from factseg_paddle.command_line import Stopped, importing_paddle, stop_on_signals
+try:
+    with stop_on_signals():
+        with importing_paddle():
+            {early}
+            import paddle
+        {late}
+        print("not stopped")
+except Stopped as stop:
+    raise SystemExit(stop.status)
+"""
+KILL = "os.kill(os.getpid(), signal.SIGTERM)"
+
+
+@pytest.mark.parametrize("moment", ["early", "late"])
+def test_sigterm_is_ours_in_and_after_paddles_import(moment):
+    """Paddle's handler ended evaluation and prediction at once, with half-written files."""
+    code = IMPORTING.format(**{"early": "pass", "late": "pass"} | {moment: KILL})
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=REPO,
+        env=os.environ | {"OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "")

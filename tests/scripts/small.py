@@ -89,3 +89,20 @@ def without(framework: str, script: str, *options: object, setup: str = "", fold
         cwd=folder,
         env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},
     )
+
+
+def stopped_in_the_middle(script: str, *options: object) -> tuple[int, str]:
+    """Status and stderr of a script told to stop by SIGTERM when the weights are loaded."""
+    code = BLOCKED.format(blocked="torch", root=str(REPO), script=script, setup=WITH_SMALL_NETWORK)
+    # windows without end
+    words = [*options, "--opts", "eval.stride=1", "eval.batch_size=1"]
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", code, *map(str, words)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        said = process.stderr.readline()
+        process.terminate()
+        said += process.stderr.read()
+    return process.returncode, said
