@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from pydantic import ValidationError
 
 from factseg_paddle.config_messages import Layer, describe
 from factseg_paddle.config_schema import PATH_KEYS, Config
+from factseg_paddle.config_transforms import Section
 from factseg_paddle.io import atomic_write
 
 BASE_KEY = "_base_"
@@ -114,7 +114,12 @@ def _changed(
 
 
 def _checked(layers: Sequence[Layer], main: str) -> Config:
-    merged: Mapping[str, Any] = reduce(_merged, (layer.values for layer in layers), {})
+    merged: Mapping[str, Any] = {}
+    for number, layer in enumerate(layers, start=1):
+        merged = _merged(merged, layer.values)
+        if not _sections_are_whole(merged, Config()):
+            layers = layers[:number]  # what later ones put there would hide it
+            break
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
@@ -128,6 +133,15 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         merged[key] = _merged(merged[key], value) if both else value
     return merged
+
+
+def _sections_are_whole(values: Any, section: Section) -> bool:
+    """Whether keys with values, not null or a number, stand where the schema has a section."""
+    return isinstance(values, Mapping) and all(
+        _sections_are_whole(values.get(key, {}), inner)
+        for key, inner in section
+        if isinstance(inner, Section)
+    )
 
 
 def _nested(dotted: str, value: Any) -> dict[str, Any]:

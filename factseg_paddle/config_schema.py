@@ -135,7 +135,7 @@ class Data(Section):
     voc: Voc | None = None
     train: Split | None = None
     val: Split | None = None
-    image_suffix: str = ".png"
+    image_suffix: Annotated[str, Field(min_length=1)] = ".png"
     mask_suffix: str = ".png"
     palette: Annotated[list[Colour], Field(min_length=2, max_length=255)] | None = None
     class_names: list[str] | None = None
@@ -235,6 +235,9 @@ class Model(Section):
     def _keys_fit_the_name(self) -> Model:
         own = ("backbone", "output_stride", "frozen_stages", "frozen_batch_norm")
         given = self.changed(*own, "gradient_checkpointing")
+        family, _, backbone = self.name.partition("_")
+        if family == "factseg" and backbone:
+            raise ValueError(f"{self.name} is the name factseg with the backbone {backbone} here")
         if self.name == "factseg" and self.options:
             raise ValueError("options belong to other networks; factseg has keys of its own")
         if self.name != "factseg" and given:

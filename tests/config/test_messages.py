@@ -152,6 +152,26 @@ def test_mistake_of_an_option_names_the_option(option, message, write):
         load_config(write("seed: 1"), [option])
 
 
+@pytest.mark.parametrize(
+    ("text", "option", "message"),
+    [
+        ("train:\n#  iters: 5", None, "a.yml: train should be keys with values: .* (it is null)"),
+        ("seed: 1", "train=3", "--opts train=3: train should be keys with values: .* (it is 3)"),
+        ("train: {amp: }", None, "a.yml: train.amp should be keys with values: .* (it is null)"),
+    ],
+)
+def test_section_without_keys_is_not_hidden_by_flags(text, option, message, write):
+    """The flags' keys made it a section again, without all that it had inherited."""
+    changes = {"train.iters": 7, "train.amp.level": "O1"}
+    with pytest.raises(ConfigError, match=matches(message)):
+        load_config(write(text), [option] if option else [], changes)
+
+
+def test_sample_that_was_none_may_be_some_again(write):
+    config = load_config(write("data: {sample: null}"), ["data.sample.size=128"])
+    assert config.data.sample.size == 128
+
+
 def test_mistake_of_a_flag_is_put_down_to_the_command_line(write):
     changes = {"train.batch_size": 0, "optimizer.power": math.nan}
     with pytest.raises(ConfigError, match=r"^the command line: optimizer\.power should be a fin"):
@@ -213,3 +233,9 @@ def test_layer_tells_an_absent_value_from_null():
     assert layer.get(("a", "b")) is None
     assert layer.get(("a", "x")) is ABSENT
     assert layer.get(("c", 0)) == [1]
+
+
+def test_factsegs_are_named_by_their_backbone(write):
+    text = "model: {name: factseg_resnet18}\nloss: {kind: cross_entropy, sampling: mean}"
+    with pytest.raises(ConfigError, match="the name factseg with the backbone resnet18"):
+        load_config(write(text))
