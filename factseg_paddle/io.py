@@ -7,6 +7,7 @@ file can build arrays and plain containers and nothing else. No framework is imp
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import pickle
@@ -68,6 +69,29 @@ def atomic_write_all(*paths: str | os.PathLike[str]) -> Iterator[tuple[Path, ...
         for temporary in temporaries:
             temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_leftovers_of(*paths: Path) -> None:
+    """Remove what processes that were killed left of `atomic_write` of these files.
+
+    Nobody else may be writing them.
+    """
+    for path in paths:
+        stem, suffix = glob.escape(path.stem), glob.escape(path.suffix)
+        for leftover in path.parent.glob(f".{stem}.????????.tmp{suffix}"):
+            leftover.unlink(missing_ok=True)
+
+
+def refuse_other_names(path: str | os.PathLike[str]) -> None:
+    """Refuse a name that is no UTF-8, as in archives of another system; it can't be written down.
+
+    Raises:
+        ValueError: it is not.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the name {shown(str(path))} is no UTF-8; rename the file") from error
 
 
 def sha256_of_file(path: str | os.PathLike[str]) -> str:

@@ -17,7 +17,7 @@ def paint_sample(folder: Path, settings: Sample) -> None:
     Raises:
         DataError: they can't be written.
     """
-    if folder.exists():
+    if not _is_free(folder):
         return
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -25,10 +25,14 @@ def paint_sample(folder: Path, settings: Sample) -> None:
         make_sample_dataset(
             temporary, images=settings.images, size=settings.size, seed=settings.seed
         )
-        if not folder.exists():
-            temporary.rename(folder)
+        temporary.rename(folder)
     except OSError as error:
-        if not folder.exists():  # or another process was faster
+        if _is_free(folder):  # or another process was faster
             raise DataError(f"sample data can't be painted into {folder}: {error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_free(folder: Path) -> bool:
+    """Whether a folder can be renamed to this: nothing, or an empty one."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))

@@ -12,6 +12,7 @@ the seed and of the number of the iteration, so no generator's state needs keepi
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -34,6 +35,7 @@ from factseg_paddle.io import (
     CheckpointError,
     atomic_write,
     load_plain,
+    remove_leftovers_of,
     save_pdparams,
     sha256_of_file,
 )
@@ -99,6 +101,7 @@ def save_checkpoint(
     Raises:
         OSError: the disk is full or can't be written, or there is a checkpoint of that iteration;
             nothing is left of the new folder.
+        CheckpointError: weights are not finite; older checkpoints are worth more.
     """
     folder = checkpoint_folder(save_dir, state.iteration)
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
@@ -111,12 +114,12 @@ def save_checkpoint(
         for name, entries in optimizer_values["state"].items():
             if "master_weight" in entries:  # O2: the parameter is its rounding to float16
                 weights[name] = entries["master_weight"]
+        _refuse_what_diverged(weights)
         save_pdparams(temporary / MODEL_FILE, weights)
         save_pdparams(temporary / OPTIMIZER_FILE, optimizer_values)
         hashes = {name: sha256_of_file(temporary / name) for name in (MODEL_FILE, OPTIMIZER_FILE)}
-        with atomic_write(temporary / STATE_FILE) as file:
-            content = {"format": FORMAT, **asdict(state), "sha256": hashes}
-            file.write_text(_json(content), encoding="utf-8")
+        content = {"format": FORMAT, **asdict(state), "sha256": hashes}
+        _write_state(temporary / STATE_FILE, content)
         _sync_folder(temporary)
         temporary.rename(folder)
         _sync_folder(save_dir)
@@ -124,6 +127,15 @@ def save_checkpoint(
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return folder
+
+
+def _refuse_what_diverged(weights: Mapping[str, np.ndarray]) -> None:
+    for name, array in weights.items():
+        if not np.isfinite(array).all():
+            raise CheckpointError(
+                f"{name} has values that are not finite, so nothing was saved; start a new run "
+                "with model.weights set to a checkpoint and a lower optimizer.learning_rate"
+            )
 
 
 def save_evaluation(folder: Path, best: Best | None, evaluated: int) -> None:
@@ -135,8 +147,7 @@ def save_evaluation(folder: Path, best: Best | None, evaluated: int) -> None:
     path = folder / STATE_FILE
     content = json.loads(path.read_text(encoding="utf-8"))
     content |= {"best": asdict(best) if best else None, "evaluated": evaluated}
-    with atomic_write(path) as temporary:
-        temporary.write_text(_json(content), encoding="utf-8")
+    _write_state(path, content)
 
 
 def read_state(folder: Path) -> TrainState:
@@ -148,6 +159,7 @@ def read_state(folder: Path) -> TrainState:
     path = folder / STATE_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        own_hash = _hash_of_state(content)
         hashes, version = content.pop("sha256"), content.pop("format")
         best = content.pop("best")
         state = TrainState(**content, best=Best(**best) if best else None)
@@ -157,6 +169,15 @@ def read_state(folder: Path) -> TrainState:
         raise CheckpointError(f"{path} is damaged ({error})") from error
     if version != FORMAT:
         raise CheckpointError(f"{path} is of format {version}; this program reads {FORMAT}")
+    # Older programs wrote no hash of the state itself.
+    if hashes.get(STATE_FILE, own_hash) != own_hash:
+        raise CheckpointError(f"{path} is damaged or was changed: its hash is another one")
+    named = _NAME.fullmatch(folder.resolve().name)
+    if named and int(named[1]) != state.iteration:
+        raise CheckpointError(
+            f"{folder} is the checkpoint of iteration {state.iteration} by its {STATE_FILE}; give "
+            f"it its name back, {checkpoint_folder(folder.parent, state.iteration).name}"
+        )
     for name in (MODEL_FILE, OPTIMIZER_FILE):
         file = folder / name
         if not file.is_file():
@@ -211,13 +232,18 @@ def newest_whole(save_dir: Path) -> tuple[Path | None, list[str]]:
     return None, []
 
 
-def point_at_best(save_dir: Path, folder: Path) -> None:
-    """Let `best_model` lead to a checkpoint of the same folder; nothing where it does already.
+def point_at_best(save_dir: Path, folder: Path | None) -> None:
+    """Let `best_model` lead to a checkpoint of the same folder, or to none where it is gone.
 
     Raises:
         OSError: the file system knows no links.
     """
     link = save_dir / BEST_LINK
+    if folder is None or not folder.is_dir():
+        # the best of an attempt that is given up, or pruned by it
+        if link.is_symlink():
+            link.unlink()
+        return
     if link.is_symlink() and link.readlink() == Path(folder.name):
         return
     temporary = save_dir / f".{BEST_LINK}.{secrets.token_hex(4)}.tmp"
@@ -270,8 +296,8 @@ def remove_leftovers(save_dir: Path) -> None:
     for path in save_dir.glob(".iter_*"):
         if _HIDDEN.fullmatch(path.name):
             shutil.rmtree(path)
-    for path in save_dir.glob(f"iter_*/.{Path(STATE_FILE).stem}.*.tmp.json"):
-        path.unlink()
+    for folder in checkpoints(save_dir):
+        remove_leftovers_of(folder / STATE_FILE)
 
 
 def check_same_run(state: TrainState, config: Mapping[str, Any], samples: int) -> None:
@@ -339,8 +365,18 @@ def plain_scaler(state: Mapping[str, Any]) -> dict[str, Any]:
     return {key: np.asarray(value).tolist() for key, value in state.items()}
 
 
-def _json(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, indent=1, allow_nan=False)
+def _write_state(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a state with its own hash among those of the other files."""
+    hashes = {**content["sha256"], STATE_FILE: _hash_of_state(content)}
+    with atomic_write(path) as temporary:
+        text = json.dumps({**content, "sha256": hashes}, indent=1, allow_nan=False)
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _hash_of_state(content: Mapping[str, Any]) -> str:
+    """SHA-256 of all but the hashes, whatever the order of the keys."""
+    rest = {key: value for key, value in content.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _sync_folder(path: Path) -> None:

@@ -58,6 +58,8 @@ def find_checkpoint(save_dir: Path, resume: str | None) -> tuple[Path | None, li
             )
         return None, []
     named = Path(resume).resolve()
+    if not named.is_dir():
+        raise CheckpointError(f"{named} does not exist; give a checkpoint folder or auto")
     folder, notes = newest_of(named) if checkpoints.checkpoints(named) else (named, [])
     if folders and folder.parent != save_dir.resolve():
         raise CheckpointError(

@@ -38,6 +38,7 @@ from factseg_paddle.engine.step import (
 )
 from factseg_paddle.engine.validation import InterruptedEvaluationError, Validation
 from factseg_paddle.engine.weights import load_backbone, load_weights
+from factseg_paddle.io import CheckpointError
 from factseg_paddle.losses import set_step
 
 CONFIG_FILE = "config.yml"
@@ -96,6 +97,11 @@ class Trainer:
         if resume is not None:
             self._state = self._restored(resume)
             self._has_checkpoint = resume.resolve() == self._folder().resolve()
+            if not self._has_checkpoint and self._folder().exists():
+                raise CheckpointError(
+                    f"{self._folder()} lies where the run from {resume} would begin; give another "
+                    "--save_dir"
+                )
         self._loss = build_loss(config.loss, config.data.ignore_index, self._network)
         self._step = TrainStep(
             processes.wrap(self._network),
@@ -271,10 +277,9 @@ class Trainer:
 
     def _link_best(self) -> None:
         best = self._state.best
-        if best and self._can_link:
-            folder = checkpoints.checkpoint_folder(self._save_dir, best.iteration)
-            if folder.is_dir():
-                checkpoints.point_at_best(self._save_dir, folder)
+        if self._can_link:
+            folder = best and checkpoints.checkpoint_folder(self._save_dir, best.iteration)
+            checkpoints.point_at_best(self._save_dir, folder)
 
     def _restored(self, folder: Path) -> TrainState:
         """Network, optimizer and scaler as they were; where the run stood."""

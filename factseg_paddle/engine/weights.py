@@ -131,6 +131,10 @@ def _of_other_classes(
         if {a for a, _ in changed} == {num_classes}:
             differing.append(name)
             counts |= {b for _, b in changed}
+    layers = {name.rpartition(".")[0] for name in differing}
+    beside = [name for name in own if name.rpartition(".")[0] in layers and name not in differing]
+    if any(num_classes in own[name].shape for name in beside):
+        return (), 0  # a head of which one tensor alone is of other classes is damaged
     return (tuple(differing), counts.pop()) if len(counts) == 1 else ((), 0)
 
 

@@ -120,6 +120,16 @@ def without_key(path):
     path.write_text(json.dumps(content))
 
 
+def other_iteration(path):
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"iteration": content["iteration"] - 1}))
+
+
+def other_loss(path):
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"losses": [1000.0]}))
+
+
 def no_object(path):
     path.write_text("[1, 2]")
 
@@ -135,6 +145,8 @@ def no_object(path):
         ("state.json", cut, "state.json is damaged"),
         ("state.json", without_key, "state.json is damaged"),
         ("state.json", no_object, "state.json is damaged"),
+        ("state.json", other_iteration, "state.json is damaged or was changed"),
+        ("state.json", other_loss, "state.json is damaged or was changed"),
         ("state.json", other_format, "is of format 99; this program reads 1"),
     ],
 )
@@ -231,6 +243,34 @@ def test_best_model_leads_to_the_best(tmp_path):
         folder = checkpoints.save_checkpoint(tmp_path, net, optimizer, state(iteration))
         checkpoints.point_at_best(tmp_path, folder)
     assert checkpoints.read_state(tmp_path / "best_model").iteration == 2
+    checkpoints.point_at_best(tmp_path, None)
+    assert not (tmp_path / "best_model").is_symlink()
+
+
+def test_checkpoint_under_another_iterations_name_is_refused(tmp_path):
+    folder = checkpoints.save_checkpoint(tmp_path, *trained(), state())
+    with pytest.raises(CheckpointError, match="give it its name back, iter_000002"):
+        checkpoints.read_state(folder.rename(tmp_path / "iter_000011"))
+    folder = (tmp_path / "iter_000011").rename(tmp_path / "good")
+    assert checkpoints.read_state(folder) == state()
+
+
+def test_checkpoint_of_an_older_program_has_no_hash_of_its_state(tmp_path):
+    folder = checkpoints.save_checkpoint(tmp_path, *trained(), state())
+    content = json.loads((folder / "state.json").read_text())
+    del content["sha256"]["state.json"]
+    (folder / "state.json").write_text(json.dumps(content))
+    assert checkpoints.read_state(folder) == state()
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    older = checkpoints.save_checkpoint(tmp_path, *trained(), state(1))
+    net, optimizer = trained()
+    bias = net.state_dict()["fg_cls.bias"]
+    bias.set_value(np.full(bias.shape, np.inf, np.float32))
+    with pytest.raises(CheckpointError, match=r"fg_cls\.bias has values that are not finite"):
+        checkpoints.save_checkpoint(tmp_path, net, optimizer, state(2))
+    assert list(tmp_path.iterdir()) == [older]
 
 
 def test_evaluation_is_written_beside_the_same_weights(tmp_path):

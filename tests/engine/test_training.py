@@ -21,6 +21,8 @@ import numpy as np
 import pytest
 
 from factseg_paddle.config import load_config, make_config
+from factseg_paddle.config_schema import Sample
+from factseg_paddle.data.sample import paint_sample
 from factseg_paddle.data.synthetic import make_sample_dataset
 from factseg_paddle.engine import checkpoint as checkpoints
 from factseg_paddle.engine.build import build_model
@@ -32,7 +34,7 @@ from factseg_paddle.engine.step import TrainingError, TrainStep
 from factseg_paddle.engine.trainer import Trainer
 from factseg_paddle.engine.validation import Validation
 from factseg_paddle.engine.weights import load_weights
-from factseg_paddle.io import load_plain, sha256_of_file
+from factseg_paddle.io import CheckpointError, load_plain, sha256_of_file
 from factseg_paddle.metrics import compute_metrics
 from tests.paths import REPO
 
@@ -258,6 +260,22 @@ def test_resume_from_an_older_checkpoint_sets_the_newer_ones_aside(data, tmp_pat
         "iter_000006.abandoned",
     ]
     assert result_of(save_dir) == result_of(uninterrupted)
+    again = str(save_dir / "iter_000004.abandoned")
+    with pytest.raises(CheckpointError, match=r"iter_000004 lies where the run from"):
+        train(config(data, save_dir), again)
+    assert sorted(path.name for path in save_dir.glob("iter_*")) == names
+    with pytest.raises(CheckpointError, match="nowhere does not exist; give a checkpoint folder"):
+        train(config(data, save_dir), str(tmp_path / "nowhere"))
+
+
+def test_attempt_that_is_given_up_takes_its_best_model_along(data, tmp_path):
+    """The link led to nothing, and later to a checkpoint that was never evaluated."""
+    save_dir = tmp_path / "run"
+    options = {"iters": 2, "save_interval": 1, "eval_images": 1}
+    assert train(config(data, save_dir, do_eval=True, eval_interval=2, **options)) == 0
+    assert (save_dir / "best_model").resolve().name == "iter_000002"
+    assert train(config(data, save_dir, **options), str(save_dir / "iter_000001")) == 0
+    assert not (save_dir / "best_model").is_symlink()
 
 
 def test_interrupted_evaluation_is_made_up_for(data, tmp_path, monkeypatch):
@@ -430,7 +448,10 @@ def finished(arguments, **options):
 
 def test_without_isaid_three_lines_say_what_is_missing_and_what_to_type(tmp_path):
     script = str(REPO / "scripts" / "train.py")
-    done = finished([sys.executable, script, "--amp", "--dataset_root", str(tmp_path / "isaid")])
+    done = finished(
+        [sys.executable, script, "--amp", "--dataset_root", str(tmp_path / "isaid")],
+        env=os.environ | {"OMP_NUM_THREADS": "2"},  # of which Paddle's import warns
+    )
     assert done.returncode == 2
     assert done.stdout == ""
     lines = [line for line in done.stderr.splitlines() if line]
@@ -457,7 +478,7 @@ def test_amp_on_a_cpu_says_that_it_goes_on_in_float32(data, tmp_path):
     [
         (["--config", "absent.yml"], "absent.yml"),
         (["--opts", "train.itres=3"], "did you mean"),
-        (["--resume", "nowhere"], "is no checkpoint"),
+        (["--resume", "nowhere"], "nowhere does not exist; give a checkpoint folder"),
         (["--device", "gpu:7"], "this Paddle sees"),
     ],
 )
@@ -512,3 +533,17 @@ def test_gradient_checkpointing_is_refused_for_several_processes(data, tmp_path)
     plain["model"]["gradient_checkpointing"] = True
     with pytest.raises(ValueError, match="does not work with several processes"):
         Trainer(make_config(plain, "test"), tmp_path / "run", Processes(0, 2))
+
+
+def test_a_second_opts_does_not_hide_the_first(data, tmp_path):
+    options = ("--opts", "train.itres=3", "--opts", "train.iters=1", "seed=5")
+    done = finished(command(data, tmp_path / "run", *options))
+    assert done.returncode == 2
+    assert "--opts train.itres=3: train.itres is not known" in done.stderr
+
+
+def test_empty_folder_is_painted(tmp_path):
+    (tmp_path / "sample").mkdir()
+    paint_sample(tmp_path / "sample", Sample(images=2, size=64))
+    assert (tmp_path / "sample" / "train").is_dir()
+    assert [path.name for path in tmp_path.iterdir()] == ["sample"]

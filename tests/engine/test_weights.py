@@ -167,3 +167,11 @@ def test_linear_weights_become_the_convolution_over_the_whole_map(tmp_path):
     np.testing.assert_allclose(
         network.fc(maps).flatten(1).numpy(), linear(maps.flatten(1)).numpy(), atol=1e-6
     )
+
+
+def test_head_of_which_a_part_alone_has_other_classes_is_damaged(tmp_path):
+    arrays = model_arrays(seeded(1, num_classes=5))
+    arrays["fg_cls.bias"] = arrays["fg_cls.bias"][:1]
+    save_pdparams(tmp_path / "net.pdparams", arrays)
+    with pytest.raises(CheckpointError, match=r"another shape \(fg_cls\.bias is"):
+        load_weights(seeded(2, num_classes=5), tmp_path / "net.pdparams")
