@@ -12,7 +12,13 @@ import numpy as np
 from factseg_paddle.config_schema import Data
 from factseg_paddle.data.image_files import MaskCoding, read_image, read_mask
 from factseg_paddle.data.isaid import masks_without_image
-from factseg_paddle.data.pair_files import DataError, PairFiles, read_headers, sizes_differ
+from factseg_paddle.data.pair_files import (
+    DataError,
+    PairFiles,
+    read_image_header,
+    read_mask_header,
+    sizes_differ,
+)
 from factseg_paddle.data.pairs import STORE_FILE, class_names_of, coding_of, find_pairs
 from factseg_paddle.data.palettes import ISAID_CLASSES
 from factseg_paddle.data.workers import run_tasks
@@ -122,20 +128,27 @@ def _splits(data: Data) -> dict[str, list[PairFiles]]:
 
 
 def _check_pair(task: _Task) -> _Found:
-    """All that is wrong with a pair; what its headers say wrong is not said twice."""
-    pair, problems = task.files, list(read_headers([task.files]).problems)
+    """All that is wrong with a pair; a file of which the header says it is not decoded."""
+    pair = task.files
     pixels = np.zeros(task.coding.num_classes, dtype=np.int64)
-    image = None
-    if not any(str(pair.image) in problem for problem in problems):
+    header, problems = read_image_header(pair.image)
+    size = (header.height, header.width) if header else None
+    if not problems:
         image = _try(lambda: read_image(pair.image), problems)
+        size = None if image is None else image.shape[:2]
     if pair.mask is None:
         problems.append(f"image {pair.image} has no mask: mask_dir is not configured")
-    elif not any(f"mask {pair.mask}" in problem for problem in problems):
-        labels = _try(lambda: read_mask(pair.mask, task.coding), problems)
+        return _Found(problems, pixels)
+    header, faults = read_mask_header(pair.mask)
+    mask_size = (header.height, header.width) if header else None
+    if not faults:
+        labels = _try(lambda: read_mask(pair.mask, task.coding), faults)
         if labels is not None:
+            mask_size = labels.shape
             pixels += np.bincount(labels.ravel(), minlength=256)[: len(pixels)]
-        if image is not None and labels is not None and image.shape[:2] != labels.shape:
-            problems.append(sizes_differ(pair, image.shape, labels.shape))
+    problems += faults
+    if size and mask_size and size != mask_size:
+        problems.append(sizes_differ(pair, size, mask_size))
     return _Found(problems, pixels)
 
 

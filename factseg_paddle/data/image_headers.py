@@ -22,14 +22,14 @@ class ImageHeader:
         width: columns.
         channels: values of a pixel as stored; 1 for a palette.
         bits: of one channel.
-        is_jpeg: whether the values went through a lossy format.
+        format: "PNG", or GDAL's name of another, such as "JPEG", "GTiff" and "BMP".
     """
 
     height: int
     width: int
     channels: int
     bits: int
-    is_jpeg: bool = False
+    format: str = "PNG"
 
 
 def read_header(path: Path) -> ImageHeader:
@@ -58,8 +58,7 @@ def _read_other(path: Path) -> ImageHeader:
         try:
             with rasterio.open(path) as source:
                 bits = np.dtype(source.dtypes[0]).itemsize * 8
-                is_jpeg = source.driver == "JPEG"
-                return ImageHeader(source.height, source.width, source.count, bits, is_jpeg)
+                return ImageHeader(source.height, source.width, source.count, bits, source.driver)
         except RasterioIOError as error:
             raise ValueError(
                 f"{path} is no image or is damaged; give a PNG, JPEG, TIFF or BMP file"

@@ -23,12 +23,10 @@ def find_isaid(root: Path, split: str) -> list[PairFiles]:
         DataError: there are no images; three lines say how to get them.
     """
     for folder in (root / name for name in _FOLDERS[split]):
-        if (folder / "images" / "images").is_dir():
+        place = folder / "images" / "images"
+        if place.is_dir() and (images := files_with_suffix(place, ".png")):
             break
     else:
-        raise DataError(isaid_absent(root, split))
-    images = files_with_suffix(folder / "images" / "images", ".png")
-    if not images:
         raise DataError(isaid_absent(root, split))
     masks = folder / "masks" / "images"
     return [PairFiles(path.stem, path, masks / f"{path.stem}{MASK_SUFFIX}") for path in images]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from factseg_paddle.data.image_headers import ImageHeader, read_header
+from factseg_paddle.io import refuse_other_names
 
 MAT_SUFFIX = ".mat"
 """Of masks whose size no header tells; see `factseg_paddle.data.sbd`."""
@@ -50,22 +51,28 @@ class Headers:
         """Raise a DataError where there are problems."""
         if self.problems:
             rest = len(self.problems) - 1
-            more = f"; and {rest} more problems, {CHECK_COMMAND} lists them" if rest else ""
-            raise DataError(self.problems[0] + more)
+            more = (
+                f"; and {rest} more problems, {CHECK_COMMAND} lists them "
+                "(give it the same --config or --dataset_root)"
+            )
+            raise DataError(self.problems[0] + (more if rest else ""))
 
 
 def read_headers(pairs: Iterable[PairFiles]) -> Headers:
     """Read the headers of all files; what can be seen there is found before any work begins.
 
-    A mask that is missing is a problem, as are sizes that differ, 16 bits a channel, a mask in a
-    lossy format and a file that is no image. SBD's masks say their size where they are decoded.
+    A mask that is missing is a problem, as are sizes that differ, 16 bits a channel, a TIFF with
+    more than red, green and blue, a mask in a lossy format and a file that is no image. SBD's masks
+    say their size where they are decoded.
     """
     images: list[ImageHeader | None] = []
     problems: list[str] = []
     for pair in pairs:
-        image = _header("image", pair.image, problems)
+        image, faults = read_image_header(pair.image)
         images.append(image)
-        mask = _header("mask", pair.mask, problems) if pair.mask is not None else None
+        problems += faults
+        mask, faults = read_mask_header(pair.mask) if pair.mask is not None else (None, [])
+        problems += faults
         if image and mask and (image.height, image.width) != (mask.height, mask.width):
             problems.append(
                 sizes_differ(pair, (image.height, image.width), (mask.height, mask.width))
@@ -88,7 +95,7 @@ def read_names(path: Path) -> list[str]:
         DataError: it is no text, empty, or names one twice.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows' editor begins with it
     except UnicodeDecodeError as error:
         raise DataError(f"the list {path} is no UTF-8 text; give one name a line") from error
     names = [line.strip() for line in lines if line.strip()]
@@ -104,12 +111,21 @@ def files_with_suffix(folder: Path, suffix: str) -> list[Path]:
     """Files directly in a folder, sorted by name; hidden ones, such as macOS's `._*`, are none.
 
     The order is that of the names and not of the file system, so a seed fixes what is drawn.
+
+    Raises:
+        DataError: a name is no UTF-8.
     """
-    return sorted(
+    found = sorted(
         path
         for path in folder.iterdir()
         if path.name.endswith(suffix) and not path.name.startswith(".") and path.is_file()
     )
+    for path in found:
+        try:
+            refuse_other_names(path)
+        except ValueError as error:
+            raise DataError(str(error)) from error
+    return found
 
 
 def named(names: Sequence[str]) -> str:
@@ -118,24 +134,39 @@ def named(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + more
 
 
-def _header(kind: str, path: Path, problems: list[str]) -> ImageHeader | None:
-    if kind == "mask" and path.suffix == MAT_SUFFIX and path.is_file():
-        return None
-    try:
-        header = read_header(path)
-    except FileNotFoundError:
-        problems.append(f"{kind} {path} does not exist; add it, or remove its partner")
-        return None
-    except ValueError as error:
-        problems.append(f"{kind} {error}")
-        return None
-    except OSError as error:
-        problems.append(f"{kind} {path} can't be read: {error.strerror or error}")
-        return None
-    if header.bits > 8:
-        problems.append(f"{kind} {path} has {header.bits} bits a channel; convert it to 8 bits")
-    if kind == "mask" and header.is_jpeg:
+def read_image_header(path: Path) -> tuple[ImageHeader | None, list[str]]:
+    """The header of an image, None where it can't be read, and what is wrong with it."""
+    header, problems = _header("image", path)
+    if header and header.format == "GTiff" and header.channels not in (1, 3):
+        problems.append(
+            f"image {path} is a TIFF of {header.channels} channels, not all of which are colours; "
+            "save it as RGB or as PNG"
+        )
+    return header, problems
+
+
+def read_mask_header(path: Path) -> tuple[ImageHeader | None, list[str]]:
+    """The same for a mask; SBD's have none, which is no problem."""
+    if path.suffix == MAT_SUFFIX and path.is_file():
+        return None, []
+    header, problems = _header("mask", path)
+    if header and header.format == "JPEG":
         problems.append(
             f"mask {path} is a JPEG, which changes colours and indices; save masks as PNG"
         )
-    return header
+    return header, problems
+
+
+def _header(kind: str, path: Path) -> tuple[ImageHeader | None, list[str]]:
+    try:
+        header = read_header(path)
+    except FileNotFoundError:
+        return None, [f"{kind} {path} does not exist; add it, or remove its partner"]
+    except ValueError as error:
+        return None, [f"{kind} {error}"]
+    except OSError as error:
+        return None, [f"{kind} {path} can't be read: {error.strerror or error}"]
+    if header.bits > 8:
+        deep = f"{kind} {path} has {header.bits} bits a channel; convert it to 8 bits"
+        return header, [deep]
+    return header, []

@@ -67,7 +67,7 @@ class Prepared:
     size: int
 
     def __str__(self) -> str:
-        return f"{self.pairs} pairs prepared and verified, {self.made} now; {_gigabytes(self.size)}"
+        return f"{self.pairs} pairs prepared, {self.made} now and verified; {_gigabytes(self.size)}"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import numpy as np
 
 from factseg_paddle.engine.evaluator import ImageResult, Pairs
 from factseg_paddle.inference.png_strips import png_strips
-from factseg_paddle.io import atomic_write
+from factseg_paddle.io import atomic_write, remove_leftovers_of
 
 RESULTS = ("metrics.json", "per_image.csv", "confusion_matrix.png")
 """What is written at the end, and removed where an evaluation starts anew."""
@@ -65,6 +65,7 @@ class EvaluationStore:
         self._start_anew_where_another(content)
         self._results = {}
         for index in range(len(pairs)):
+            remove_leftovers_of(self.prediction(index), self._file(index))
             if result := self._read(index):
                 self._results[index] = result
         if self._results:
@@ -113,7 +114,10 @@ class EvaluationStore:
                 keys = sorted(k for k in {*earlier, *content} if earlier.get(k) != content.get(k))
                 what = f"is of another evaluation ({', '.join(keys)})"
             self._say(f"{path} {what}: starting anew")
-            for file in (self._folder / "per_image").glob("[0-9]*.json"):
+            for file in (
+                *(self._folder / "per_image").glob("[0-9]*.json"),
+                *(self._folder / "predictions").glob("*.png"),
+            ):
                 file.unlink()
             for name in RESULTS:
                 (self._folder / name).unlink(missing_ok=True)

@@ -125,5 +125,7 @@ def masks_of(data: Data, folder: Path | None) -> Masks | None:
     """A folder of masks that are named and coded as those of the configured data."""
     if folder is None:
         return None
-    suffixes = (data.mask_suffix, *MASK_SUFFIXES) if data.kind == "folder" else MASK_SUFFIXES
-    return Masks(folder, partial(read_mask, coding=coding_of(data)), suffixes)
+    read = partial(read_mask, coding=coding_of(data))
+    if data.kind != "folder":
+        return Masks(folder, read)
+    return Masks(folder, read, (data.mask_suffix, *MASK_SUFFIXES), data.image_suffix)

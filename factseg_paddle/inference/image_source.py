@@ -99,6 +99,9 @@ def _bands(dataset: rasterio.DatasetReader, path: Path) -> tuple[list[int], np.n
     kinds = set(dataset.dtypes)
     if kinds != {"uint8"}:
         raise ValueError(f"image {path} has {', '.join(kinds)} values; convert it to 8 bits")
+    bits = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", "8")
+    if bits != "8" and dataset.colorinterp[0] != ColorInterp.palette:
+        raise ValueError(f"image {path} has {bits} bits a channel; convert it to 8 bits")
     if dataset.count > 4:
         raise ValueError(f"image {path} has {dataset.count} channels; convert it to RGB")
     if dataset.colorinterp[0] == ColorInterp.palette:

@@ -15,7 +15,7 @@ from factseg_paddle.inference.pictures import error_picture, overlay_picture
 from factseg_paddle.inference.png_strips import png_strips
 from factseg_paddle.inference.sliding_window import SlidingWindow
 from factseg_paddle.inference.visualize import Classes
-from factseg_paddle.io import atomic_write_all
+from factseg_paddle.io import atomic_write_all, refuse_other_names, remove_leftovers_of, shown
 
 KINDS = ("index", "color", "overlay", "error")
 """Folders of the pictures."""
@@ -32,15 +32,18 @@ class Masks:
         folder: where they lie.
         read: gives the class indices of a file, [H, W] integers.
         suffixes: what may follow an image's name in the name of its mask, the first found counts.
+        image_suffix: what ends the name of an image besides its own suffix, such as "_rgb.png".
     """
 
     folder: Path
     read: Callable[[Path], np.ndarray]
     suffixes: tuple[str, ...] = MASK_SUFFIXES
+    image_suffix: str = ".png"
 
     def of_image(self, image: Path) -> Path | None:
         """The mask of an image; None where there is none."""
-        candidates = (self.folder / f"{image.stem}{suffix}" for suffix in self.suffixes)
+        names = dict.fromkeys((image.name.removesuffix(self.image_suffix), image.stem))
+        candidates = (self.folder / f"{name}{suffix}" for name in names for suffix in self.suffixes)
         return next((mask for mask in candidates if mask.is_file()), None)
 
 
@@ -74,7 +77,12 @@ def find_images(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise FileNotFoundError(f"{path} does not exist; give an image or a folder of images")
-    found = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES and f.is_file())
+    found = sorted(
+        file
+        for file in path.iterdir()
+        # hidden ones, such as macOS's ._*, are none
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+    )
     if not found:
         raise FileNotFoundError(f"{path} holds no image ({', '.join(SUFFIXES)})")
     return found
@@ -111,28 +119,40 @@ def predict_files(
         on_result: is told what became of each.
 
     Raises:
+        ValueError: a picture would be written over one of the files.
         OSError: the folders can't be made.
     """
+    names = output_names(files)
+    _refuse_to_overwrite(files, [output / kind / f"{name}.png" for kind in KINDS for name in names])
     for kind in KINDS if masks else KINDS[:-1]:
         (output / kind).mkdir(parents=True, exist_ok=True)
     results = []
-    for path, name in zip(files, output_names(files), strict=True):
+    for path, name in zip(files, names, strict=True):
         mask = masks.of_image(path) if masks else None
         nothing = np.zeros(len(classes.names), np.int64)
         try:
+            refuse_other_names(path)
             with open_image(path) as source:
                 on_start(path, engine.count(source.height, source.width))
                 truth = _read_truth(masks, mask, path, source) if mask else None
                 result = _predict_image(path, source, truth, output, name, engine, classes)
         # a damaged file, one too large, a full disk: what the next file may not suffer from
         except (ValueError, OSError) as error:
-            problem = str(error) if str(path) in str(error) else f"{path}: {error}"
+            name_shown = shown(str(path))
+            problem = str(error) if name_shown in str(error) else f"{name_shown}: {error}"
             result = FileResult(path, (), nothing, problem)
         except MemoryError:
-            result = FileResult(path, (), nothing, f"{path} does not fit into memory")
+            result = FileResult(path, (), nothing, f"{shown(str(path))} does not fit into memory")
         results.append(result)
         on_result(result)
     return results
+
+
+def _refuse_to_overwrite(files: Sequence[Path], targets: Sequence[Path]) -> None:
+    images = {file.resolve() for file in files}
+    over = next((target for target in targets if target.resolve() in images), None)
+    if over is not None:
+        raise ValueError(f"{over} is an image that its results would replace; give another output")
 
 
 def _predict_image(
@@ -146,6 +166,7 @@ def _predict_image(
 ) -> FileResult:
     kinds = KINDS[:-1] if truth is None else KINDS
     targets = tuple(output / kind / f"{name}.png" for kind in kinds)
+    remove_leftovers_of(*targets)
     pixels = np.zeros(len(classes.names), np.int64)
     width = source.width
     with atomic_write_all(*targets) as temporaries, ExitStack() as stack:

@@ -1,4 +1,5 @@
 import multiprocessing
+import os
 import pickle
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import pytest
 import rasterio
 
 from factseg_paddle.config import ConfigError, make_config
+from factseg_paddle.config_schema import Data
 from factseg_paddle.data import pairs as pairs_module
 from factseg_paddle.data.array_cache import ArrayCache
 from factseg_paddle.data.image_files import write_png
+from factseg_paddle.data.pair_files import read_names
 from factseg_paddle.data.pairs import DataError, open_pairs
 from factseg_paddle.data.palettes import ISAID_CLASSES, ISAID_PALETTE, index_to_color
 from factseg_paddle.data.patches import Window, sliding_windows
@@ -320,3 +323,39 @@ def test_file_that_changes_its_size_after_opening_is_an_error(tmp_path):
 def test_isaid_with_another_ignore_index_is_refused():
     with pytest.raises(ConfigError, match="ignore_index is 16, but iSAID's masks use 255"):
         make_config({"data": {"ignore_index": 16}}, "test")
+
+
+def test_tiff_with_alpha_is_found_when_opened(tmp_path):
+    """It stopped a training when its turn came."""
+    for name, channels in (("a", 3), ("b", 4)):
+        cv2.imwrite(str(tmp_path / f"{name}.tif"), np.zeros((32, 32, channels), np.uint8))
+        write_png(tmp_path / f"{name}.png", np.zeros((32, 32), np.uint8))
+    data = Data(
+        kind="folder",
+        dataset_root=str(tmp_path),
+        train={"image_dir": ".", "mask_dir": "."},
+        image_suffix=".tif",
+    )
+    with pytest.raises(DataError, match=r"b\.tif is a TIFF of 4 channels.*save it as RGB"):
+        open_pairs(data, "train")
+
+
+def test_name_that_is_no_utf8_is_said_before_any_work(tmp_path):
+    write_isaid(tmp_path)
+    image = image_of(tmp_path / "train", "P0001")
+    image.rename(image.with_name(os.fsdecode(b"P\xb2\xe2.png")))
+    with pytest.raises(DataError, match="is no UTF-8; rename the file") as caught:
+        open_pairs(isaid(tmp_path), "train")
+    str(caught.value).encode()
+
+
+def test_list_of_names_may_begin_with_windows_mark(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_text("a\nb\n", encoding="utf-8-sig")
+    assert read_names(path) == ["a", "b"]
+
+
+def test_empty_val_does_not_hide_ai_studios_test(tmp_path):
+    write_isaid(tmp_path, {"val": "test"})
+    (tmp_path / "val/images/images").mkdir(parents=True)
+    assert open_pairs(isaid(tmp_path), "val").name(0) == "P0003"

@@ -418,6 +418,6 @@ def test_script_runs_from_any_directory_with_workers_and_progress(source, tmp_pa
     assert done.returncode == 0, done.stderr
     first, last = done.stdout.splitlines()
     assert first.startswith("5 of 5 pairs to prepare: about 0.")
-    assert last.startswith("store: 5 pairs prepared and verified, 5 now; 0.")
+    assert last.startswith("store: 5 pairs prepared, 5 now and verified; 0.")
     assert "5/5" in done.stderr
     assert "Warning" not in done.stderr

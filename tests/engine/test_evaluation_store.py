@@ -91,6 +91,21 @@ def test_other_weights_settings_or_images_start_anew(tmp_path, about, sizes, nam
     assert not any((tmp_path / name).exists() for name in RESULTS)
 
 
+def test_another_evaluation_leaves_no_pictures_of_the_first(tmp_path):
+    run(tmp_path, confusing)
+    (tmp_path / "predictions" / "gone.png").write_bytes(b"of an image that is not evaluated now")
+    run(tmp_path, confusing, about={"weights": "other"})
+    assert len(list((tmp_path / "predictions").iterdir())) == 3
+
+
+def test_what_a_killed_evaluation_left_is_removed(tmp_path):
+    run(tmp_path, confusing)
+    name = next((tmp_path / "predictions").iterdir()).stem
+    (tmp_path / "predictions" / f".{name}.59ca230c.tmp.png").write_bytes(b"half")
+    run(tmp_path, confusing)
+    assert len(list((tmp_path / "predictions").iterdir())) == 3
+
+
 def test_a_damaged_run_file_starts_anew(tmp_path):
     run(tmp_path, confusing)
     (tmp_path / "run.json").write_bytes(b'{"format": \xff')

@@ -128,3 +128,17 @@ def test_what_is_no_file_is_said(tmp_path):
         pass
     with pytest.raises(FileNotFoundError, match="is a folder"), open_image(tmp_path):
         pass
+
+
+def test_tiff_of_four_bits_is_refused(tmp_path):
+    """It was predicted from its raw values, nearly black."""
+    path = tmp_path / "a.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", height=8, width=8, count=1, dtype="uint8", nbits=4
+    ) as file:
+        file.write(np.full((1, 8, 8), 15, np.uint8))
+    with (
+        pytest.raises(ValueError, match=r"a\.tif has 4 bits a channel"),
+        open_image(path),
+    ):
+        pass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -191,3 +193,50 @@ def test_no_images_is_said(tmp_path):
         find_images(tmp_path)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         find_images(tmp_path / "nowhere")
+
+
+def test_hidden_files_are_no_images(folder):
+    (folder / "._a.png").write_bytes(b"of macOS")
+    assert [path.name for path in find_images(folder)] == ["a.png", "b.tif", "c.jpg"]
+
+
+def test_photographs_are_not_replaced_by_their_results(folder, tmp_path):
+    place = folder.rename(tmp_path / "color")
+    before = (place / "a.png").read_bytes()
+    with pytest.raises(ValueError, match=r"color/a\.png is an image that its results"):
+        run(place, tmp_path)
+    assert (place / "a.png").read_bytes() == before
+    assert list(tmp_path.iterdir()) == [place]
+
+
+def test_masks_follow_images_with_a_suffix_of_their_own(folder, tmp_path):
+    (folder / "a.png").rename(folder / "a_rgb.png")
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    write_png(masks / "a_lab.png", scene(0)[1])
+    found = Masks(masks, read_mask, ("_lab.png",), image_suffix="_rgb.png")
+    assert found.of_image(folder / "a_rgb.png") == masks / "a_lab.png"
+    assert found.of_image(folder / "b.tif") is None
+
+
+def test_name_that_is_no_utf8_fails_its_file_alone(folder, tmp_path):
+    odd = folder / os.fsdecode(b"b\xb2\xe2.png")
+    (folder / "a.png").rename(odd)
+    results = run(folder, tmp_path / "out")
+    assert [bool(result) for result in results] == [True, False, True]
+    assert "is no UTF-8; rename the file" in results[1].problem
+    results[1].problem.encode()
+
+
+def test_what_a_killed_run_left_is_removed(folder, tmp_path):
+    index = tmp_path / "out" / "index"
+    index.mkdir(parents=True)
+    (index / ".a.59ca230c.tmp.png").write_bytes(b"half")
+    (index / ".z.59ca230c.tmp.png").write_bytes(b"of another run, which may go on")
+    run(folder, tmp_path / "out")
+    assert sorted(path.name for path in index.iterdir()) == [
+        ".z.59ca230c.tmp.png",
+        "a.png",
+        "b.png",
+        "c.png",
+    ]
