@@ -1,7 +1,8 @@
 """Reading a checkpoint of either framework: its tensors by bare name, and what stands around them.
 
 Published files come as bare state dicts or inside `{'model': …}` beside optimizer state and
-counters, with or without DataParallel's `module.` before each name.
+counters, with or without DataParallel's `module.` before each name. The key is that of FactSeg
+here; VainF and pytorch-semseg write `model_state`, wkentaro `model_state_dict`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ Side = Literal["torch", "paddle"]
 
 PREFIX = "module."  # what torch's DataParallel puts before each name
 
-WRAPPERS = ("model", "state_dict")  # the keys under which training loops store a state dict
+# The keys under which training loops store a state dict.
+WRAPPERS = ("model", "state_dict", "model_state", "model_state_dict")
 
 _TORCH_DTYPES = ("float16", "bfloat16", "float32", "float64", "int64")
 
@@ -34,7 +36,8 @@ class Form:
         wrapper: The key that holds the state dict; None for a bare one.
         prefix: "module." or "".
         others: Plain values beside the state dict, such as `global_step`.
-        dropped: Names of entries beside the state dict that are not carried over.
+        dropped: Names of entries beside the state dict, or beside the tensors in it, that are not
+            carried over.
         optimizer: The key of the optimizer's state, where that is carried over.
         scheduler: The key of the scheduler's, where it has one.
     """
@@ -74,7 +77,8 @@ def read_checkpoint(path: Path, side: Side) -> Checkpoint:
         raise CheckpointError(f"{path} holds {kind}, not a dictionary of tensors")
     wrapper = next((key for key in WRAPPERS if isinstance(content.get(key), dict)), None)
     entries = content[wrapper] if wrapper else content
-    arrays = {name: _array(path, name, value) for name, value in entries.items()}
+    left_out = _simple_values(entries)
+    arrays = {n: _array(path, n, value) for n, value in entries.items() if n not in left_out}
     prefix = _prefix(path, arrays)
     state = {name.removeprefix(prefix): array for name, array in arrays.items()}
     beside = {key: value for key, value in content.items() if wrapper and key != wrapper}
@@ -83,7 +87,7 @@ def read_checkpoint(path: Path, side: Side) -> Checkpoint:
         for key, value in beside.items()
         if isinstance(key, str) and is_plain(_plain_value(value))
     }
-    dropped = tuple(str(key) for key in beside if key not in others)
+    dropped = (*(str(key) for key in beside if key not in others), *left_out)
     dictionaries = {key: value for key, value in beside.items() if isinstance(value, dict)}
     return Checkpoint(path, side, state, Form(wrapper, prefix, others, dropped), dictionaries)
 
@@ -98,6 +102,23 @@ def is_plain(value: object) -> bool:
     if isinstance(value, int):
         return value.bit_length() < 64
     return isinstance(value, float | str | None)
+
+
+def _simple_values(entries: Mapping) -> list[str]:
+    """Names of numbers, texts and lists of them among tensors: milesial saves `mask_values` there.
+
+    Where there is no tensor they are not beside any, and the reader refuses them.
+    """
+    simple = [name for name, value in entries.items() if isinstance(name, str) and _simple(value)]
+    return simple if len(simple) < len(entries) else []
+
+
+def _simple(value: object, depth: int = 2) -> bool:
+    # A list of colours is two deep; without an end, lists that share others could be walked for
+    # ever.
+    if isinstance(value, list | tuple):
+        return depth > 0 and all(_simple(item, depth - 1) for item in value)
+    return is_plain(_plain_value(value))
 
 
 def _prefix(path: Path, names: Collection[str]) -> str:

@@ -98,7 +98,10 @@ def test_another_network_is_called_neither(tmp_path, refused):
     [
         ([1, 2], "holds list, not a dictionary of tensors"),
         (torch.ones(2), "holds Tensor, not a dictionary of tensors"),
-        ({"conv1.weight": torch.ones(2), "epoch": 3}, "'epoch' is of type int, no tensor"),
+        ({"conv1.weight": torch.ones(2), "opt": {}}, "'opt' is of type dict, no tensor"),
+        ({"conv1.weight": torch.ones(2), "a": [[[3]]]}, "'a' is of type list, no tensor"),
+        ({"mask_values": [0, 1], "epoch": 3}, "'mask_values' is of type list, no tensor"),
+        ({"model_state": {"mask_values": [0, 1]}}, "'mask_values' is of type list, no tensor"),
         ({"conv1.weight": np.float64(3)}, "'conv1.weight' is of type float64, no tensor"),
         ({"model": {3: torch.ones(2)}}, "entry 3 is not named by a text"),
         ({"conv1.weight": torch.ones(2, dtype=torch.uint16)}, "conv1.weight is of dtype uint16"),

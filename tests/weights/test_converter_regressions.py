@@ -16,7 +16,12 @@ from alignment.variants import identify
 from factseg_paddle.io import CheckpointError, load_plain
 from scripts import convert_paddle2torch, convert_torch2paddle
 from tests.paths import REPO
-from tests.weights.files import light_state, names_and_shapes
+from tests.weights.files import (
+    assert_same_tensors,
+    light_state,
+    names_and_shapes,
+    there_and_back,
+)
 
 
 def published(path):
@@ -130,6 +135,54 @@ def test_a_foreign_prefix_had_no_nearest_name(tmp_path, refused, prefix, script)
     assert expected in message
 
 
+# The forms in which the references' own scripts save
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "prefix", "beside", "dropped"),
+    [
+        ("model_state", "", {"cur_itrs": 3, "best_score": 0.5}, ["optimizer_state"]),  # VainF
+        (
+            "model_state_dict",
+            "",
+            {"epoch": 1, "iteration": 3, "arch": "FCN8s", "best_mean_iu": np.float64(0.5)},
+            ["optim_state_dict"],
+        ),  # wkentaro
+        ("model_state", "module.", {"epoch": 3, "best_iou": 0.5}, ["optimizer_state"]),  # semseg
+    ],
+    ids=["VainF", "wkentaro", "pytorch-semseg"],
+)
+def test_a_state_dict_under_another_key_was_no_checkpoint(
+    tmp_path, capsys, wrapper, prefix, beside, dropped
+):
+    state = {prefix + name: tensor for name, tensor in light_state("resnet").items()}
+    optimizer = {"state": {0: {"momentum_buffer": torch.ones(2)}}, "param_groups": [{"lr": 0.1}]}
+    content = {**beside, wrapper: state, **dict.fromkeys(dropped, optimizer)}
+    back = there_and_back(tmp_path, content)
+    assert_same_tensors(back.pop(wrapper), state)
+    assert back == beside
+    assert f"{dropped[0]}, beside the weights, is not converted" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("mask_values", [[0, 1], [[0, 0, 0], [255, 255, 255]]])
+def test_plain_values_among_the_tensors_made_milesials_files_no_state_dict(
+    tmp_path, capsys, mask_values
+):
+    state = light_state("resnet")
+    back = there_and_back(tmp_path, {**state, "mask_values": mask_values})
+    assert_same_tensors(back, state)
+    out = capsys.readouterr().out
+    assert "  mask_values, beside the weights, is not converted: weights only\n" in out
+
+
+def test_lists_that_share_others_are_not_walked_for_ever(tmp_path, refused):
+    bomb = [0]
+    for _ in range(40):
+        bomb = [bomb, bomb]
+    torch.save({"a": torch.ones(1), "b": bomb}, tmp_path / "a.pth")
+    assert "'b' is of type list, no tensor" in refused(convert_torch2paddle, "a.pth")
+
+
 # Messages
 
 
@@ -139,7 +192,7 @@ def test_a_foreign_prefix_had_no_nearest_name(tmp_path, refused, prefix, script)
         ({**light_state("resnet"), "a\nb\x1b[m": torch.ones(2)}, r"extra 'a\nb\x1b[m' [2]"),
         ({"a\nb": torch.ones(2)}, r"its first is 'a\nb' (nearest"),
         ({"a\nb": torch.ones(2, dtype=torch.uint16)}, r"'a\nb' is of dtype uint16"),
-        ({"a\nb": 3, "c": torch.ones(2)}, r"'a\nb' is of type int"),
+        ({"a\nb": {}, "c": torch.ones(2)}, r"'a\nb' is of type dict"),
         (
             {"module.a": torch.ones(2), "module.b": torch.ones(2), "a\nb": torch.ones(2)},
             r"not before 'a\nb'",
