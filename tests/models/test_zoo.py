@@ -196,6 +196,34 @@ def test_unknown_option_is_refused(name, package):
         SIDES[package].package.create_model(name, 5, output_strde=8)
 
 
+UNETS = ["unet_bilinear", "unet_bilinear_w32", "unet_transposed", "unet_transposed_w32"]
+SUGGESTIONS = {
+    "pspnet": ["pspnet_resnet50_deepstem_os8", "pspnet_resnet50_os16", "pspnet_resnet50_os8"],
+    "unet": [*UNETS, "denseunet_densenet121", "resunet_resnet50"],
+    "segnet": ["segnet_vgg16_bn", "segnet_vgg16_bn_relu"],
+    "FarSeg": ["farseg_resnet50"],
+    "UNET_BILINEAR": UNETS[:2],
+    "unet_bilinaer": UNETS[:2],
+    "fcn": [name for name in list_models() if name.startswith("fcn")]
+    + [name for name in list_models() if name.startswith("fastfcn")][:3],
+}
+
+
+@pytest.mark.parametrize("package", SIDES)
+@pytest.mark.parametrize("name", SUGGESTIONS)
+def test_unknown_network_is_answered_by_those_with_the_name_in_theirs(name, package):
+    message = f"network '{name}' is not known; did you mean {' or '.join(SUGGESTIONS[name])}?"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        SIDES[package].package.create_model(name)
+
+
+@pytest.mark.parametrize("package", SIDES)
+@pytest.mark.parametrize("name", ["", "nonsense"])
+def test_network_that_is_like_none_is_answered_by_all(name, package):
+    with pytest.raises(ValueError, match=f"known are {', '.join(list_models())}$"):
+        SIDES[package].package.create_model(name)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not paddle.is_compiled_with_cuda(), reason="this Paddle has no CUDA")
 @pytest.mark.parametrize("name", list_models())

@@ -18,6 +18,8 @@ from torch import nn
 
 Builder = Callable[..., nn.Module]
 
+MOST = 8  # suggestions for a name that is not known
+
 
 def create_model(name: str, num_classes: int = 21, **options: Any) -> nn.Module:
     """Build a network with its own initial weights.
@@ -67,7 +69,15 @@ def _builders() -> dict[str, Builder]:
 
 
 def explain_unknown(what: str, given: str, known: list[str]) -> str:
-    """A sentence on a name that is not known: names like it, or all that are known."""
-    close = get_close_matches(given, known, n=3, cutoff=0.5)
+    """A sentence on a name that is not known: names that contain it or are like it, or all known.
+
+    Capitals do not count, and names that begin with it come first.
+    """
+    part = given.lower()
+    containing = sorted(
+        (name for name in known if part and part in name.lower()),
+        key=lambda name: not name.lower().startswith(part),
+    )
+    close = containing[:MOST] or get_close_matches(part, known, n=3, cutoff=0.5)
     choice = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(known)}"
     return f"{what} {given!r} is not known; {choice if known else 'it has none'}"
