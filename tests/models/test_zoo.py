@@ -224,6 +224,21 @@ def test_network_that_is_like_none_is_answered_by_all(name, package):
         SIDES[package].package.create_model(name)
 
 
+@pytest.mark.parametrize("package", SIDES)
+@pytest.mark.parametrize("num_classes", ["21", None, 2.5])
+def test_class_count_that_is_no_integer_is_one_sentence(num_classes, package):
+    message = f"num_classes {num_classes!r} is no integer; give the number of classes"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        SIDES[package].package.create_model("unet_bilinear_w32", num_classes)
+
+
+@pytest.mark.parametrize("package", SIDES)
+def test_class_count_may_be_numpys(package):
+    side = SIDES[package]
+    with side.without_values():
+        side.package.create_model("unet_bilinear_w32", np.int64(3))
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not paddle.is_compiled_with_cuda(), reason="this Paddle has no CUDA")
 @pytest.mark.parametrize("name", list_models())

@@ -11,6 +11,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable
 from difflib import get_close_matches
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,14 @@ def create_model(name: str, num_classes: int = 21, **options: Any) -> nn.Module:
         and `aux_logits`.
 
     Raises:
-        ValueError: the name, an option or an option's value is not known.
+        ValueError: the name, an option or an option's value is not known, or num_classes is no
+            integer from 2 on.
     """
     builders = _builders()
     if name not in builders:
         raise ValueError(explain_unknown("network", name, sorted(builders)))
+    if not isinstance(num_classes, Integral):
+        raise ValueError(f"num_classes {num_classes!r} is no integer; give the number of classes")
     if num_classes < 2:
         raise ValueError(
             f"num_classes {num_classes} is too few: background and one foreground class make 2"
