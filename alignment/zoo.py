@@ -58,6 +58,7 @@ def compare(name: str, options: Sequence[str], out: Path) -> tuple[bool, str]:
     Raises:
         AlignmentError: it could not run; with the sentence that it said.
     """
+    out = out.absolute()  # the child stands in another folder
     command = [sys.executable, "-m", "alignment", "--pair", name, *options, "--out", str(out)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 1):

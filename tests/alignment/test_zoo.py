@@ -14,16 +14,17 @@ from factseg_paddle.models.layers import enlarge
 NAME = "unet_bilinear_w32"
 
 
-def test_network_is_aligned(tmp_path, capsys):
+def test_network_is_aligned(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a relative --out was not found again from another folder
     steps = ["--steps", "forward", "loss", "backward"]
-    assert zoo.main(["--networks", NAME, *steps, "--out", str(tmp_path)]) == 0
+    assert zoo.main(["--networks", NAME, *steps, "--out", "reports"]) == 0
     line, summary = capsys.readouterr().out.splitlines()
     assert line.startswith(f"{NAME}  ")
     assert "aligned:" in line
     assert "forward loss backward" in line
     assert 0 < int(line.split("largest ")[1].removesuffix("% of allowed")) <= 100
     assert summary.startswith("1 of 1 networks aligned")
-    assert (tmp_path / NAME / "report.html").is_file()
+    assert (tmp_path / "reports" / NAME / "report.html").is_file()
 
 
 def test_misaligned_network_is_counted(tmp_path, capsys, monkeypatch):
