@@ -9,6 +9,7 @@ import pytest
 
 from alignment import align, zoo
 from alignment.pairs.zoo import make_pair
+from factseg_paddle.models import list_models
 from factseg_paddle.models.layers import enlarge
 
 NAME = "unet_bilinear_w32"
@@ -31,6 +32,13 @@ def test_misaligned_network_is_counted(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(zoo, "compare", lambda name, *_: (name == "a", f"of {name}"))
     assert zoo.main(["--networks", "a", "b", "--out", str(tmp_path)]) == 1
     assert "1 of 2 networks aligned" in capsys.readouterr().out
+
+
+def test_every_network_is_compared_by_default(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(zoo, "compare", lambda *_: (True, "aligned"))
+    assert zoo.main(["--out", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:-1]] == list_models()
 
 
 def test_unknown_network_is_one_sentence(tmp_path, capsys):
