@@ -12,8 +12,7 @@ from alignment.pairs.seeded import CopiedModel, SeededModel
 
 CROP = 64
 NUM_CLASSES = 16
-# Any but 0 and 1 compares the auxiliary heads; the training step has them, evaluation has not.
-AUX_WEIGHT = 0.4
+AUX_WEIGHT = 0.4  # any but 0 and 1 compares the auxiliary heads
 
 
 def make_pair(
@@ -59,6 +58,7 @@ def _torch_model(name: str):
     for layer in model.modules():
         if isinstance(layer, nn.Dropout | nn.Dropout2d):
             layer.p = 0.0
+    model.register_forward_pre_hook(_let_auxiliary_heads_run)
     return model
 
 
@@ -71,7 +71,16 @@ def _paddle_model(name: str):
     for layer in model.sublayers():
         if isinstance(layer, nn.Dropout | nn.Dropout2D):
             layer.p = 0.0
+    model.register_forward_pre_hook(_let_auxiliary_heads_run)
     return model
+
+
+def _let_auxiliary_heads_run(network, _inputs) -> None:  # noqa: ANN001
+    """They run in training mode, by the network's own flag; its layers stay in evaluation mode.
+
+    So a fault in them is placed as any other, and BatchNorm's running statistics are still read.
+    """
+    network.training = True
 
 
 def _torch_loss(output, labels):  # noqa: ANN001

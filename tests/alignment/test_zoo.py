@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import paddle
 import pytest
+import torch
 
 from alignment import align, zoo
 from alignment.pairs.zoo import make_pair
@@ -74,12 +75,34 @@ FAULTS = {
 
 @pytest.mark.parametrize("plant", FAULTS, ids=lambda plant: plant.__name__)
 def test_planted_fault_is_placed(plant):
-    pair = make_pair(NAME, crop_size=32)
+    assert first_divergence(NAME, plant) == FAULTS[plant]
+
+
+def other_epsilon_in_the_auxiliary_head(model):
+    model.auxlayer.conv5[1]._epsilon = 1e-2
+
+
+@pytest.mark.slow  # a ResNet-50's alignment; the next test is its fast form
+def test_fault_in_an_auxiliary_head_was_placed_nowhere_but_in_the_loss_of_training():
+    plant = other_epsilon_in_the_auxiliary_head
+    assert first_divergence("fastfcn_resnet50_fcn", plant) == "auxlayer.conv5.1"
+
+
+def test_auxiliary_heads_run_in_evaluation_mode_too():
+    pair = make_pair("fastfcn_resnet50_fcn", crop_size=32)
+    models = (pair.torch_model(), torch.from_numpy), (pair.paddle_model(), paddle.to_tensor)
+    for model, tensor in models:
+        model.eval()
+        assert len(model(tensor(pair.inputs[0])).aux_logits) == 1
+        assert not model.auxlayer.conv5[1].training
+
+
+def first_divergence(name, plant):
+    pair = make_pair(name, crop_size=32)
 
     def faulty():
         model = pair.paddle_model()
         plant(model)
         return model
 
-    report = align(replace(pair, paddle_model=faulty), ["weights", "forward"])
-    assert report.first_divergence == FAULTS[plant]
+    return align(replace(pair, paddle_model=faulty), ["weights", "forward"]).first_divergence
