@@ -78,8 +78,13 @@ def deconv(
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2D:
-    """BatchNorm with epsilon 1e-5, whose statistics move by a tenth."""
-    return nn.BatchNorm2D(channels, momentum=0.9, epsilon=1e-5)
+    """BatchNorm with epsilon 1e-5, whose statistics move by a tenth.
+
+    In training mode it raises a ValueError for one image whose map is 1x1.
+    """
+    norm = nn.BatchNorm2D(channels, momentum=0.9, epsilon=1e-5)
+    norm.register_forward_pre_hook(_refuse_lone_value)
+    return norm
 
 
 def linear(in_features: int, out_features: int) -> nn.Linear:
@@ -210,4 +215,15 @@ def check_pooled_batch(x: paddle.Tensor, training: bool) -> None:
         raise ValueError(
             "a batch of one image leaves BatchNorm one value a channel behind the mean over the "
             "image; train with two images or more"
+        )
+
+
+def _refuse_lone_value(norm: nn.BatchNorm2D, inputs: tuple[paddle.Tensor]) -> None:
+    # PyTorch's BatchNorm raises for one value a channel; Paddle's lets it pass unnormalised.
+    shape = inputs[0].shape
+    learns = norm.training and not norm._use_global_stats
+    if learns and shape[0] == 1 and tuple(shape[2:]) == (1, 1):
+        raise ValueError(
+            "one image whose map is 1x1 leaves BatchNorm one value a channel; train with two "
+            "images or more, or with a larger one"
         )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
 from tests.models.sides import SIDES
+from tests.paths import REPO
 
 
 @pytest.fixture(scope="module", params=SIDES)
@@ -184,3 +187,26 @@ def test_float64_goes_through_the_network(side):
 
 def _first(value):
     return value[0] if isinstance(value, (tuple, list)) else value
+
+
+# One value a channel is nothing to normalise: Paddle gave it back as it was, where torch raises.
+
+
+def test_one_image_whose_map_is_one_pixel_is_refused_in_training(side):
+    model = side.backbones.resnet18(num_classes=2)
+    model.eval()
+    model(images(side, (1, 3, 32, 32)))
+    model.train()
+    message = "one image whose map is 1x1 .*; train with two images or more, or with a larger one"
+    with pytest.raises(ValueError, match=message):
+        model(images(side, (1, 3, 32, 32)))
+    model(images(side, (2, 3, 32, 32)))
+    model(images(side, (1, 3, 32, 64)))
+
+
+@pytest.mark.parametrize("package", SIDES)
+def test_every_batch_norm_of_maps_is_made_where_one_pixel_is_refused(package):
+    pattern = re.compile(r"nn\.BatchNorm2[dD]\(")
+    files = sorted((REPO / package / "models").rglob("*.py"))
+    makers = [file.name for file in files if pattern.search(file.read_text(encoding="utf-8"))]
+    assert makers == ["layers.py"]

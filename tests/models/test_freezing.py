@@ -94,3 +94,9 @@ def test_gradients_reach_what_lies_before_a_frozen_batch_norm():
 def test_unknown_number_of_frozen_stages_is_refused(frozen_stages):
     with pytest.raises(ValueError, match=f"frozen_stages {frozen_stages} is not known; use 0"):
         FactSeg(2, "resnet18", frozen_stages=frozen_stages)
+
+
+def test_a_frozen_batch_norm_takes_one_image_whose_map_is_one_pixel():
+    encoder = ResNetEncoder(resnet18(), frozen_batch_norm=True)
+    encoder.train()
+    assert encoder(paddle.randn([1, 3, 32, 32]))[-1].shape == [1, 512, 1, 1]

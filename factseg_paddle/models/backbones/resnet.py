@@ -16,7 +16,7 @@ from paddle import nn
 
 from factseg_paddle.models.backbones.recompute import recompute_stage
 from factseg_paddle.models.initializers import kaiming_normal
-from factseg_paddle.models.layers import conv, linear
+from factseg_paddle.models.layers import batch_norm, conv, linear
 
 
 class BasicBlock(nn.Layer):
@@ -44,10 +44,10 @@ class BasicBlock(nn.Layer):
     ) -> None:
         super().__init__()
         self.conv1 = _conv(in_channels, channels, 3, stride, first_dilation)
-        self.bn1 = nn.BatchNorm2D(channels)
+        self.bn1 = batch_norm(channels)
         self.relu = nn.ReLU()
         self.conv2 = _conv(channels, channels, 3, 1, dilation)
-        self.bn2 = nn.BatchNorm2D(channels)
+        self.bn2 = batch_norm(channels)
         self.downsample = downsample
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
@@ -78,11 +78,11 @@ class Bottleneck(nn.Layer):
     ) -> None:
         super().__init__()
         self.conv1 = _conv(in_channels, channels, 1)
-        self.bn1 = nn.BatchNorm2D(channels)
+        self.bn1 = batch_norm(channels)
         self.conv2 = _conv(channels, channels, 3, stride, first_dilation)
-        self.bn2 = nn.BatchNorm2D(channels)
+        self.bn2 = batch_norm(channels)
         self.conv3 = _conv(channels, channels * self.expansion, 1)
-        self.bn3 = nn.BatchNorm2D(channels * self.expansion)
+        self.bn3 = batch_norm(channels * self.expansion)
         self.relu = nn.ReLU()
         self.downsample = downsample
 
@@ -130,7 +130,7 @@ class ResNet(nn.Layer):
             self.conv1 = _conv(3, 64, 7, stride=2)
         else:
             self.conv1 = _deep_stem(*deep_stem)
-        self.bn1 = nn.BatchNorm2D(stem_channels)
+        self.bn1 = batch_norm(stem_channels)
         self.relu = nn.ReLU()
         self.maxpool = nn.MaxPool2D(3, stride=2, padding=1)
 
@@ -268,10 +268,10 @@ def named_backbone_layers(conv1: nn.Layer, bn1: nn.Layer, *stages: nn.Layer) -> 
 def _deep_stem(first: int, second: int, third: int) -> nn.Sequential:
     return nn.Sequential(
         _conv(3, first, 3, 2),
-        nn.BatchNorm2D(first),
+        batch_norm(first),
         nn.ReLU(),
         _conv(first, second, 3, 1),
-        nn.BatchNorm2D(second),
+        batch_norm(second),
         nn.ReLU(),
         _conv(second, third, 3, 1),
     )
@@ -290,7 +290,7 @@ def _make_stage(
     downsample = None
     if stride != 1 or in_channels != out_channels:
         downsample = nn.Sequential(
-            _conv(in_channels, out_channels, 1, stride), nn.BatchNorm2D(out_channels)
+            _conv(in_channels, out_channels, 1, stride), batch_norm(out_channels)
         )
     blocks = [block(in_channels, width, stride, dilation, first_dilation, downsample)]
     for _ in range(1, depth):

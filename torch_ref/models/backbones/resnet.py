@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from torch_ref.models.layers import batch_norm
+
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut.
@@ -39,10 +41,10 @@ class BasicBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.conv1 = _conv3x3(in_channels, channels, stride, first_dilation)
-        self.bn1 = nn.BatchNorm2d(channels)
+        self.bn1 = batch_norm(channels)
         self.relu = nn.ReLU()
         self.conv2 = _conv3x3(channels, channels, 1, dilation)
-        self.bn2 = nn.BatchNorm2d(channels)
+        self.bn2 = batch_norm(channels)
         self.downsample = downsample
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -73,11 +75,11 @@ class Bottleneck(nn.Module):
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
+        self.bn1 = batch_norm(channels)
         self.conv2 = _conv3x3(channels, channels, stride, first_dilation)
-        self.bn2 = nn.BatchNorm2d(channels)
+        self.bn2 = batch_norm(channels)
         self.conv3 = nn.Conv2d(channels, channels * self.expansion, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(channels * self.expansion)
+        self.bn3 = batch_norm(channels * self.expansion)
         self.relu = nn.ReLU()
         self.downsample = downsample
 
@@ -125,7 +127,7 @@ class ResNet(nn.Module):
             self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         else:
             self.conv1 = _deep_stem(*deep_stem)
-        self.bn1 = nn.BatchNorm2d(stem_channels)
+        self.bn1 = batch_norm(stem_channels)
         self.relu = nn.ReLU()
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
 
@@ -209,10 +211,10 @@ def resnet152(**options: Any) -> ResNet:
 def _deep_stem(first: int, second: int, third: int) -> nn.Sequential:
     return nn.Sequential(
         _conv3x3(3, first, 2, 1),
-        nn.BatchNorm2d(first),
+        batch_norm(first),
         nn.ReLU(),
         _conv3x3(first, second, 1, 1),
-        nn.BatchNorm2d(second),
+        batch_norm(second),
         nn.ReLU(),
         _conv3x3(second, third, 1, 1),
     )
@@ -232,7 +234,7 @@ def _make_stage(
     if stride != 1 or in_channels != out_channels:
         downsample = nn.Sequential(
             nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False),
-            nn.BatchNorm2d(out_channels),
+            batch_norm(out_channels),
         )
     blocks = [block(in_channels, width, stride, dilation, first_dilation, downsample)]
     for _ in range(1, depth):
