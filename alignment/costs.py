@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import io
 import signal
 import statistics
 import time
@@ -21,6 +20,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
+from factseg_paddle.command_line import importing_paddle
 from factseg_paddle.memory import peak_memory_bytes
 
 PACKAGES = {"torch": "torch_ref.models", "paddle": "factseg_paddle.models"}
@@ -171,7 +171,7 @@ def _serve(connection: Connection, framework: str, *network: object) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the other end, which ends this one
     warnings.filterwarnings("ignore", message="No ccache found")  # paddle's, on every import
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # Paddle warns of more than one thread
+        with importing_paddle():
             importlib.import_module(PACKAGES[framework])
         imported = peak_memory_bytes()
         forward = _FORWARD[framework](*network)

@@ -57,16 +57,34 @@ def importing_paddle() -> Iterator[None]:
     The advice, two lines on stderr, is about OpenBLAS and ranks; see `share_out_cores`.
     """
     earlier = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
-    said = io.StringIO()
     try:
-        with redirect_stderr(said):
+        with redirect_stderr(_WithoutAdvice()):
             yield
     finally:
-        lines = said.getvalue().splitlines(keepends=True)
-        sys.stderr.writelines(line for line in lines if "OMP_NUM_THREADS" not in line)
         for number in _STOPPING:
             signal.signal(number, signal.getsignal(number))
         signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
+
+
+class _WithoutAdvice(io.TextIOBase):
+    """stderr without what names OMP_NUM_THREADS; log handlers made meanwhile keep it."""
+
+    def __init__(self) -> None:
+        self._stream, self._skips_line_end = sys.stderr, False
+
+    def write(self, text: str) -> int:
+        skipped = "OMP_NUM_THREADS" in text or (self._skips_line_end and text == "\n")
+        self._skips_line_end = skipped and text != "\n"
+        return len(text) if skipped else self._stream.write(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
 
 
 def share_out_cores() -> None:

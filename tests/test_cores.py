@@ -34,7 +34,10 @@ try:
     with stop_on_signals():
         with importing_paddle():
             {early}
+            import logging
             import paddle
+            handler = logging.StreamHandler()  # as libraries make them
+        handler.stream.write("heard" + chr(10))
         {late}
         print("not stopped")
 except Stopped as stop:
@@ -55,4 +58,5 @@ def test_sigterm_is_ours_in_and_after_paddles_import(moment):
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (143, "", "")
+    heard = "heard\n" if moment == "late" else ""
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", heard)
