@@ -114,10 +114,10 @@ def _simple_values(entries: Mapping) -> list[str]:
 
 
 def _simple(value: object, depth: int = 2) -> bool:
-    # A list of colours is two deep; without an end, lists that share others could be walked for
-    # ever.
+    # A list of colours is two deep, and short: lists may share others, and a small file then stands
+    # for walks without end.
     if isinstance(value, list | tuple):
-        return depth > 0 and all(_simple(item, depth - 1) for item in value)
+        return depth > 0 and len(value) < 1000 and all(_simple(item, depth - 1) for item in value)
     return is_plain(_plain_value(value))
 
 

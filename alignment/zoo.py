@@ -29,9 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--train-steps", type=int, default=2, help="of the step train")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "output" / "zoo")
     args = parser.parse_args(argv)
-    from torch_ref import list_models
-
-    names, options = args.networks or list_models(), ["--train-steps", str(args.train_steps)]
+    names, options = args.networks or _all_names(), ["--train-steps", str(args.train_steps)]
     if args.steps:
         options = ["--steps", *args.steps, *(options if "train" in args.steps else [])]
     aligned = 0
@@ -79,6 +77,12 @@ def _largest(tensors: Sequence[dict]) -> float:
     """The largest error as a share of what is allowed; of declared differences none is."""
     passed = [t for t in tensors if t["status"] == "passed" and t["error"] and t["allowed"]]
     return max((tensor["error"] / tensor["allowed"] for tensor in passed), default=0.0)
+
+
+def _all_names() -> list[str]:
+    from torch_ref import list_models
+
+    return list_models()
 
 
 if __name__ == "__main__":

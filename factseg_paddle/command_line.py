@@ -58,7 +58,7 @@ def importing_paddle() -> Iterator[None]:
     """
     earlier = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     try:
-        with redirect_stderr(_WithoutAdvice()):
+        with redirect_stderr(sys.stderr and _WithoutAdvice()):  # None where it is closed
             yield
     finally:
         for number in _STOPPING:

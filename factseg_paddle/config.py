@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from factseg_paddle.config_messages import Layer, describe
+from factseg_paddle.config_messages import Layer, describe, section_of
 from factseg_paddle.config_schema import PATH_KEYS, Config
 from factseg_paddle.config_transforms import Section
 from factseg_paddle.io import atomic_write
@@ -117,7 +117,7 @@ def _checked(layers: Sequence[Layer], main: str) -> Config:
     merged: Mapping[str, Any] = {}
     for number, layer in enumerate(layers, start=1):
         merged = _merged(merged, layer.values)
-        if not _sections_are_whole(merged, Config()):
+        if not _sections_are_whole(merged, Config):
             layers = layers[:number]  # what later ones put there would hide it
             break
     try:
@@ -135,13 +135,18 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-def _sections_are_whole(values: Any, section: Section) -> bool:
-    """Whether keys with values, not null or a number, stand where the schema has a section."""
-    return isinstance(values, Mapping) and all(
-        _sections_are_whole(values.get(key, {}), inner)
-        for key, inner in section
-        if isinstance(inner, Section)
-    )
+def _sections_are_whole(values: Any, section: type[Section]) -> bool:
+    """Whether keys with values, not a number or null, stand where the schema has a section.
+
+    Null may stand where that is the default.
+    """
+    if not isinstance(values, Mapping):
+        return False
+    for key, field in section.model_fields.items():
+        inner, value = section_of(section, key), values.get(key, field.default)
+        if inner and value is not field.default and not _sections_are_whole(value, inner):
+            return False
+    return True
 
 
 def _nested(dotted: str, value: Any) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def _section_at(location: Sequence[str | int]) -> type[Section]:
         if part in TRANSFORMS and section is not Config:
             section = TRANSFORMS[str(part)]
         elif part in section.model_fields:
-            section = _inner(section, str(part)) or section
+            section = section_of(section, str(part)) or section
     return section
 
 
@@ -150,7 +150,7 @@ def _sections() -> Iterator[tuple[str, type[Section]]]:
     while pending:
         prefix, section = pending.pop(0)
         for key in section.model_fields:
-            inner = _inner(section, key)
+            inner = section_of(section, key)
             if inner is not None:
                 yield f"{prefix}{key}", inner
                 pending.append((f"{prefix}{key}.", inner))
@@ -158,7 +158,8 @@ def _sections() -> Iterator[tuple[str, type[Section]]]:
         yield f"the transform {name}", transform
 
 
-def _inner(section: type[Section], key: str) -> type[Section] | None:
+def section_of(section: type[Section], key: str) -> type[Section] | None:
+    """The section that a key holds; None where it holds something else."""
     annotation = section.model_fields[key].annotation
     candidates = (annotation, *get_args(annotation))
     return next((c for c in candidates if isinstance(c, type) and issubclass(c, Section)), None)

@@ -7,17 +7,19 @@ file can build arrays and plain containers and nothing else. No framework is imp
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
 import pickle
+import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+
+_LEFTOVER = re.compile(r"\.(?P<stem>.+)\.[0-9a-f]{8}\.tmp(?P<suffix>\.[^.]*|)", re.DOTALL)
 
 
 class CheckpointError(ValueError):
@@ -71,15 +73,17 @@ def atomic_write_all(*paths: str | os.PathLike[str]) -> Iterator[tuple[Path, ...
         raise
 
 
-def remove_leftovers_of(*paths: Path) -> None:
-    """Remove what processes that were killed left of `atomic_write` of these files.
+def remove_leftovers_of(targets: Iterable[Path]) -> None:
+    """Remove what processes that were killed left of `atomic_write` of files of one folder.
 
     Nobody else may be writing them.
     """
-    for path in paths:
-        stem, suffix = glob.escape(path.stem), glob.escape(path.suffix)
-        for leftover in path.parent.glob(f".{stem}.????????.tmp{suffix}"):
-            leftover.unlink(missing_ok=True)
+    targets = set(targets)
+    for folder in {target.parent for target in targets}:
+        for path in folder.iterdir():
+            match = _LEFTOVER.fullmatch(path.name)
+            if match and folder / f"{match['stem']}{match['suffix']}" in targets:
+                path.unlink(missing_ok=True)
 
 
 def refuse_other_names(path: str | os.PathLike[str]) -> None:

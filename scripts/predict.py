@@ -31,7 +31,8 @@ EXAMPLES = """examples:
     --input output/sample/val/images/images --masks output/sample/val/masks/images
 
 OUTPUT gets index/ (class indices with the palette), color/ (the palette's colours), overlay/ (with
-a legend) and, where MASKS holds a mask of the image's name, error/. PNG, JPEG, TIFF or BMP, 8 bits
+a legend) and, where MASKS holds the image's mask (its name, or with the
+configured data's suffixes), error/. PNG, JPEG, TIFF or BMP, 8 bits
 a channel. A TIFF is read window by window, so memory depends on its width alone; the others are
 decoded whole. One bad file is reported and the rest go on.
 Exit status: 0 all predicted, 1 some failed, 2 none or could not start, 130 or 143 told to stop.

@@ -128,7 +128,7 @@ def _splits(data: Data) -> dict[str, list[PairFiles]]:
 
 
 def _check_pair(task: _Task) -> _Found:
-    """All that is wrong with a pair; a file of which the header says it is not decoded."""
+    """All that is wrong with a pair; a file whose header shows a problem is not decoded."""
     pair = task.files
     pixels = np.zeros(task.coding.num_classes, dtype=np.int64)
     header, problems = read_image_header(pair.image)

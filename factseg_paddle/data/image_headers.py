@@ -57,7 +57,8 @@ def _read_other(path: Path) -> ImageHeader:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
             with rasterio.open(path) as source:
-                bits = np.dtype(source.dtypes[0]).itemsize * 8
+                whole = str(np.dtype(source.dtypes[0]).itemsize * 8)
+                bits = int(source.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", whole))
                 return ImageHeader(source.height, source.width, source.count, bits, source.driver)
         except RasterioIOError as error:
             raise ValueError(

@@ -62,8 +62,8 @@ def read_headers(pairs: Iterable[PairFiles]) -> Headers:
     """Read the headers of all files; what can be seen there is found before any work begins.
 
     A mask that is missing is a problem, as are sizes that differ, 16 bits a channel, a TIFF with
-    more than red, green and blue, a mask in a lossy format and a file that is no image. SBD's masks
-    say their size where they are decoded.
+    more than red, green and blue or with 2 to 7 bits, a mask in a lossy format and a file that is
+    no image. SBD's masks say their size where they are decoded.
     """
     images: list[ImageHeader | None] = []
     problems: list[str] = []
@@ -134,22 +134,11 @@ def named(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + more
 
 
-def read_image_header(path: Path) -> tuple[ImageHeader | None, list[str]]:
-    """The header of an image, None where it can't be read, and what is wrong with it."""
-    header, problems = _header("image", path)
-    if header and header.format == "GTiff" and header.channels not in (1, 3):
-        problems.append(
-            f"image {path} is a TIFF of {header.channels} channels, not all of which are colours; "
-            "save it as RGB or as PNG"
-        )
-    return header, problems
-
-
 def read_mask_header(path: Path) -> tuple[ImageHeader | None, list[str]]:
-    """The same for a mask; SBD's have none, which is no problem."""
+    """As `read_image_header` for a mask; SBD's have no header, which is no problem."""
     if path.suffix == MAT_SUFFIX and path.is_file():
         return None, []
-    header, problems = _header("mask", path)
+    header, problems = read_image_header(path, "mask")
     if header and header.format == "JPEG":
         problems.append(
             f"mask {path} is a JPEG, which changes colours and indices; save masks as PNG"
@@ -157,7 +146,8 @@ def read_mask_header(path: Path) -> tuple[ImageHeader | None, list[str]]:
     return header, problems
 
 
-def _header(kind: str, path: Path) -> tuple[ImageHeader | None, list[str]]:
+def read_image_header(path: Path, kind: str = "image") -> tuple[ImageHeader | None, list[str]]:
+    """The header of an image, None where it can't be read, and what is wrong with it."""
     try:
         header = read_header(path)
     except FileNotFoundError:
@@ -166,7 +156,12 @@ def _header(kind: str, path: Path) -> tuple[ImageHeader | None, list[str]]:
         return None, [f"{kind} {error}"]
     except OSError as error:
         return None, [f"{kind} {path} can't be read: {error.strerror or error}"]
-    if header.bits > 8:
-        deep = f"{kind} {path} has {header.bits} bits a channel; convert it to 8 bits"
-        return header, [deep]
-    return header, []
+    problems, is_tiff = [], header.format == "GTiff"
+    if header.bits > 8 or (is_tiff and header.bits not in (1, 8)):
+        problems.append(f"{kind} {path} has {header.bits} bits a channel; convert it to 8 bits")
+    elif is_tiff and header.channels not in (1, 3):
+        problems.append(
+            f"{kind} {path} is a TIFF of {header.channels} channels, not all of which are colours; "
+            "save it as RGB or as PNG"
+        )
+    return header, problems

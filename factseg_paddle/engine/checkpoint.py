@@ -30,6 +30,7 @@ from paddle import nn
 
 from factseg_paddle.config import as_plain
 from factseg_paddle.config_schema import Config
+from factseg_paddle.engine.step import WAY_OUT
 from factseg_paddle.engine.weights import MODEL_FILE, load_weights, model_arrays
 from factseg_paddle.io import (
     CheckpointError,
@@ -133,8 +134,7 @@ def _refuse_what_diverged(weights: Mapping[str, np.ndarray]) -> None:
     for name, array in weights.items():
         if not np.isfinite(array).all():
             raise CheckpointError(
-                f"{name} has values that are not finite, so nothing was saved; start a new run "
-                "with model.weights set to a checkpoint and a lower optimizer.learning_rate"
+                f"{name} has values that are not finite, so nothing was saved; {WAY_OUT}"
             )
 
 
@@ -160,6 +160,7 @@ def read_state(folder: Path) -> TrainState:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         own_hash = _hash_of_state(content)
+        is_whole = content["sha256"].get(STATE_FILE, own_hash) == own_hash  # older ones have none
         hashes, version = content.pop("sha256"), content.pop("format")
         best = content.pop("best")
         state = TrainState(**content, best=Best(**best) if best else None)
@@ -169,8 +170,7 @@ def read_state(folder: Path) -> TrainState:
         raise CheckpointError(f"{path} is damaged ({error})") from error
     if version != FORMAT:
         raise CheckpointError(f"{path} is of format {version}; this program reads {FORMAT}")
-    # Older programs wrote no hash of the state itself.
-    if hashes.get(STATE_FILE, own_hash) != own_hash:
+    if not is_whole:
         raise CheckpointError(f"{path} is damaged or was changed: its hash is another one")
     named = _NAME.fullmatch(folder.resolve().name)
     if named and int(named[1]) != state.iteration:
@@ -297,7 +297,7 @@ def remove_leftovers(save_dir: Path) -> None:
         if _HIDDEN.fullmatch(path.name):
             shutil.rmtree(path)
     for folder in checkpoints(save_dir):
-        remove_leftovers_of(folder / STATE_FILE)
+        remove_leftovers_of([folder / STATE_FILE])
 
 
 def check_same_run(state: TrainState, config: Mapping[str, Any], samples: int) -> None:

@@ -63,9 +63,10 @@ class EvaluationStore:
         for part in ("per_image", "predictions"):
             (folder / part).mkdir(parents=True, exist_ok=True)
         self._start_anew_where_another(content)
+        remove_leftovers_of(map(self.prediction, range(len(pairs))))
+        remove_leftovers_of(map(self._file, range(len(pairs))))
         self._results = {}
         for index in range(len(pairs)):
-            remove_leftovers_of(self.prediction(index), self._file(index))
             if result := self._read(index):
                 self._results[index] = result
         if self._results:

@@ -296,7 +296,25 @@ class Trainer:
                 "chooses among other pixels"
             )
         # Intervals and places may have changed; the processes are these.
-        return replace(state, config=self._state.config, processes=self._processes.count)
+        return replace(
+            state,
+            best=self._best_at_hand(state),
+            config=self._state.config,
+            processes=self._processes.count,
+        )
+
+    def _best_at_hand(self, state: TrainState) -> Best | None:
+        """The best evaluation so far, unless its model was pruned or lies with another run."""
+        best = state.best
+        if best is None or best.iteration == state.iteration:
+            return best
+        if checkpoints.checkpoint_folder(self._save_dir, best.iteration).is_dir():
+            return best
+        self._notes.append(
+            f"the best model so far, of iteration {best.iteration}, is not in {self._save_dir}: "
+            "the best one is looked for anew"
+        )
+        return None
 
     def _open_validation(self) -> Validation | None:
         """None where a run can do without; a note says why."""

@@ -100,6 +100,10 @@ def _bands(dataset: rasterio.DatasetReader, path: Path) -> tuple[list[int], np.n
     if kinds != {"uint8"}:
         raise ValueError(f"image {path} has {', '.join(kinds)} values; convert it to 8 bits")
     bits = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", "8")
+    if bits == "1" and dataset.colorinterp[0] == ColorInterp.gray:
+        table = np.zeros((256, 3), np.uint8)
+        table[1] = 255
+        return [1], table
     if bits != "8" and dataset.colorinterp[0] != ColorInterp.palette:
         raise ValueError(f"image {path} has {bits} bits a channel; convert it to 8 bits")
     if dataset.count > 4:

@@ -119,13 +119,15 @@ def predict_files(
         on_result: is told what became of each.
 
     Raises:
-        ValueError: a picture would be written over one of the files.
+        ValueError: a picture would be written over an image or a mask.
         OSError: the folders can't be made.
     """
-    names = output_names(files)
-    _refuse_to_overwrite(files, [output / kind / f"{name}.png" for kind in KINDS for name in names])
-    for kind in KINDS if masks else KINDS[:-1]:
+    kinds, names = KINDS if masks else KINDS[:-1], output_names(files)
+    read = [*files, *filter(None, map(masks.of_image, files))] if masks else files
+    _refuse_to_overwrite(read, [output / kind / f"{name}.png" for kind in kinds for name in names])
+    for kind in kinds:
         (output / kind).mkdir(parents=True, exist_ok=True)
+        remove_leftovers_of(output / kind / f"{name}.png" for name in names)
     results = []
     for path, name in zip(files, names, strict=True):
         mask = masks.of_image(path) if masks else None
@@ -148,11 +150,11 @@ def predict_files(
     return results
 
 
-def _refuse_to_overwrite(files: Sequence[Path], targets: Sequence[Path]) -> None:
-    images = {file.resolve() for file in files}
-    over = next((target for target in targets if target.resolve() in images), None)
+def _refuse_to_overwrite(read: Sequence[Path], targets: Sequence[Path]) -> None:
+    sources = {file.resolve() for file in read}
+    over = next((target for target in targets if target.resolve() in sources), None)
     if over is not None:
-        raise ValueError(f"{over} is an image that its results would replace; give another output")
+        raise ValueError(f"{over} is read, and a result would replace it; give another output")
 
 
 def _predict_image(
@@ -166,7 +168,6 @@ def _predict_image(
 ) -> FileResult:
     kinds = KINDS[:-1] if truth is None else KINDS
     targets = tuple(output / kind / f"{name}.png" for kind in kinds)
-    remove_leftovers_of(*targets)
     pixels = np.zeros(len(classes.names), np.int64)
     width = source.width
     with atomic_write_all(*targets) as temporaries, ExitStack() as stack:

@@ -219,7 +219,7 @@ def check_pooled_batch(x: paddle.Tensor, training: bool) -> None:
 
 
 def _refuse_lone_value(norm: nn.BatchNorm2D, inputs: tuple[paddle.Tensor]) -> None:
-    # PyTorch's BatchNorm raises for one value a channel; Paddle's lets it pass unnormalised.
+    # As check_pooled_batch, wherever else a map has shrunk to 1x1, which a larger image prevents.
     shape = inputs[0].shape
     learns = norm.training and not norm._use_global_stats
     if learns and shape[0] == 1 and tuple(shape[2:]) == (1, 1):

@@ -157,12 +157,13 @@ def test_mistake_of_an_option_names_the_option(option, message, write):
     [
         ("train:\n#  iters: 5", None, "a.yml: train should be keys with values: .* (it is null)"),
         ("seed: 1", "train=3", "--opts train=3: train should be keys with values: .* (it is 3)"),
+        ("data: {sample: 3}", None, "a.yml: data.sample should be keys with values: .* (it is 3)"),
         ("train: {amp: }", None, "a.yml: train.amp should be keys with values: .* (it is null)"),
     ],
 )
 def test_section_without_keys_is_not_hidden_by_flags(text, option, message, write):
     """The flags' keys made it a section again, without all that it had inherited."""
-    changes = {"train.iters": 7, "train.amp.level": "O1"}
+    changes = {"train.iters": 7, "train.amp.level": "O1", "data.sample.seed": 4}
     with pytest.raises(ConfigError, match=matches(message)):
         load_config(write(text), [option] if option else [], changes)
 

@@ -13,7 +13,7 @@ from factseg_paddle.config_schema import Data
 from factseg_paddle.data import pairs as pairs_module
 from factseg_paddle.data.array_cache import ArrayCache
 from factseg_paddle.data.image_files import write_png
-from factseg_paddle.data.pair_files import read_names
+from factseg_paddle.data.pair_files import PairFiles, read_headers, read_names
 from factseg_paddle.data.pairs import DataError, open_pairs
 from factseg_paddle.data.palettes import ISAID_CLASSES, ISAID_PALETTE, index_to_color
 from factseg_paddle.data.patches import Window, sliding_windows
@@ -338,6 +338,22 @@ def test_tiff_with_alpha_is_found_when_opened(tmp_path):
     )
     with pytest.raises(DataError, match=r"b\.tif is a TIFF of 4 channels.*save it as RGB"):
         open_pairs(data, "train")
+
+
+@pytest.mark.parametrize("kind", ["image", "mask"])
+def test_tiff_of_four_bits_is_found_when_opened(tmp_path, kind):
+    """OpenCV can't decode it, of which training heard when its turn came."""
+    for name in ("image", "mask"):
+        with rasterio.open(
+            tmp_path / f"{name}.tif",
+            "w",
+            **{"driver": "GTiff", "height": 32, "width": 32, "count": 1, "dtype": "uint8"},
+            nbits=4 if name == kind else 8,
+        ) as file:
+            file.write(np.zeros((1, 32, 32), np.uint8))
+    pair = PairFiles("a", tmp_path / "image.tif", tmp_path / "mask.tif")
+    with pytest.raises(DataError, match=rf"{kind}\.tif has 4 bits a channel; convert it to 8"):
+        read_headers([pair]).check()
 
 
 def test_name_that_is_no_utf8_is_said_before_any_work(tmp_path):

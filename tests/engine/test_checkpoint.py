@@ -130,6 +130,10 @@ def other_loss(path):
     path.write_text(json.dumps(content | {"losses": [1000.0]}))
 
 
+def no_hashes(path):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sha256": []}))
+
+
 def no_object(path):
     path.write_text("[1, 2]")
 
@@ -145,6 +149,7 @@ def no_object(path):
         ("state.json", cut, "state.json is damaged"),
         ("state.json", without_key, "state.json is damaged"),
         ("state.json", no_object, "state.json is damaged"),
+        ("state.json", no_hashes, "state.json is damaged"),
         ("state.json", other_iteration, "state.json is damaged or was changed"),
         ("state.json", other_loss, "state.json is damaged or was changed"),
         ("state.json", other_format, "is of format 99; this program reads 1"),

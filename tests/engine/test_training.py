@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -276,6 +277,21 @@ def test_attempt_that_is_given_up_takes_its_best_model_along(data, tmp_path):
     assert (save_dir / "best_model").resolve().name == "iter_000002"
     assert train(config(data, save_dir, **options), str(save_dir / "iter_000001")) == 0
     assert not (save_dir / "best_model").is_symlink()
+
+
+def test_best_model_that_was_pruned_is_looked_for_anew(data, tmp_path, monkeypatch):
+    """It stayed the one to beat, and the run ended without any."""
+    found = iter([0.1, 0.5, 0.3, 0.2])
+    metrics = compute_metrics(np.eye(16, dtype=np.int64))
+    monkeypatch.setattr(Validation, "evaluate", lambda *_: replace(metrics, mean_iou=next(found)))
+    options = {"do_eval": True, "eval_interval": 1, "save_interval": 1, "keep": 2}
+    save_dir = tmp_path / "run"
+    assert train(config(data, save_dir, iters=2, **options)) == 0
+    elsewhere = tmp_path / "elsewhere"
+    # of iteration 2 the best is 2 itself; what lies elsewhere has not that of iteration 1
+    assert train(config(data, elsewhere, iters=2, **options), str(save_dir / "iter_000001")) == 0
+    assert (elsewhere / "best_model").resolve().name == "iter_000002"
+    assert checkpoints.read_state(elsewhere / "iter_000002").best.mean_iou == 0.3
 
 
 def test_interrupted_evaluation_is_made_up_for(data, tmp_path, monkeypatch):

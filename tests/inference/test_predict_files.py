@@ -203,10 +203,24 @@ def test_hidden_files_are_no_images(folder):
 def test_photographs_are_not_replaced_by_their_results(folder, tmp_path):
     place = folder.rename(tmp_path / "color")
     before = (place / "a.png").read_bytes()
-    with pytest.raises(ValueError, match=r"color/a\.png is an image that its results"):
+    with pytest.raises(ValueError, match=r"color/a\.png is read, and a result would replace it"):
         run(place, tmp_path)
     assert (place / "a.png").read_bytes() == before
     assert list(tmp_path.iterdir()) == [place]
+
+
+def test_masks_are_not_replaced_by_results(folder, tmp_path):
+    masks = tmp_path / "index"
+    masks.mkdir()
+    write_png(masks / "a.png", scene(0)[1])
+    before = (masks / "a.png").read_bytes()
+    with pytest.raises(ValueError, match=r"index/a\.png is read"):
+        run(folder, tmp_path, masks=Masks(masks, read_mask))
+    assert (masks / "a.png").read_bytes() == before
+
+
+def test_images_in_a_folder_called_error_are_predicted_without_masks(folder, tmp_path):
+    assert all(run(folder.rename(tmp_path / "error"), tmp_path))
 
 
 def test_masks_follow_images_with_a_suffix_of_their_own(folder, tmp_path):

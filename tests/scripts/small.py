@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import yaml
@@ -91,8 +92,8 @@ def without(framework: str, script: str, *options: object, setup: str = "", fold
     )
 
 
-def stopped_in_the_middle(script: str, *options: object) -> tuple[int, str]:
-    """Status and stderr of a script told to stop by SIGTERM when the weights are loaded."""
+def stopped_in_the_middle(script: str, folder: Path, *options: object) -> tuple[int, str]:
+    """Status and stderr of a script told to stop by SIGTERM while it writes into a folder."""
     code = BLOCKED.format(blocked="torch", root=str(REPO), script=script, setup=WITH_SMALL_NETWORK)
     # windows without end
     words = [*options, "--opts", "eval.stride=1", "eval.batch_size=1"]
@@ -102,7 +103,8 @@ def stopped_in_the_middle(script: str, *options: object) -> tuple[int, str]:
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        said = process.stderr.readline()
+        while process.poll() is None and not any(folder.glob(".*.tmp.png")):
+            time.sleep(0.01)
         process.terminate()
-        said += process.stderr.read()
+        said = process.stderr.read()
     return process.returncode, said

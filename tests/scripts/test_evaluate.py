@@ -269,9 +269,8 @@ def test_without_paddle_it_is_one_sentence(tmp_path):
 def test_sigterm_from_outside_leaves_no_half_written_picture(files, tmp_path):
     config, weights = files
     out = tmp_path / "out"
-    status, said = small.stopped_in_the_middle(
-        "scripts.evaluate", "--config", config, "--weights", weights, "--output", out
-    )
+    options = ("--config", config, "--weights", weights, "--output", out)
+    status, said = small.stopped_in_the_middle("scripts.evaluate", out / "predictions", *options)
     assert status == 143, said
     assert "evaluate.py: stopped by SIGTERM" in said
     assert not [path for path in out.rglob(".*") if path.is_file()]

@@ -161,9 +161,8 @@ def test_without_paddle_it_is_one_sentence(given, sample):
 
 
 def test_sigterm_from_outside_leaves_no_half_written_picture(given, sample, tmp_path):
-    status, said = small.stopped_in_the_middle(
-        "scripts.predict", *given, "--input", sample / "val/images/images"
-    )
+    options = (*given, "--input", sample / "val/images/images")
+    status, said = small.stopped_in_the_middle("scripts.predict", tmp_path / "out/index", *options)
     assert status == 143, said
     assert "predict.py: stopped by SIGTERM" in said
     assert not [path for path in (tmp_path / "out").rglob(".*") if path.is_file()]

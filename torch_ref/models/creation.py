@@ -19,7 +19,7 @@ from torch import nn
 
 Builder = Callable[..., nn.Module]
 
-MOST = 8  # suggestions for a name that is not known
+_MOST = 8  # suggestions for a name that is not known
 
 
 def create_model(name: str, num_classes: int = 21, **options: Any) -> nn.Module:
@@ -82,6 +82,9 @@ def explain_unknown(what: str, given: str, known: list[str]) -> str:
         (name for name in known if part and part in name.lower()),
         key=lambda name: not name.lower().startswith(part),
     )
-    close = containing[:MOST] or get_close_matches(part, known, n=3, cutoff=0.5)
-    choice = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(known)}"
+    close = containing[:_MOST] or get_close_matches(part, known, n=3, cutoff=0.5)
+    more = f" or {len(containing) - _MOST} more" if len(containing) > _MOST else ""
+    choice = f"known are {', '.join(known)}"
+    if close:
+        choice = f"did you mean {' or '.join(close)}{more}?"
     return f"{what} {given!r} is not known; {choice if known else 'it has none'}"

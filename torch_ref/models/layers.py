@@ -72,9 +72,7 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
 
     In training mode it raises a ValueError for one image whose map is 1x1.
     """
-    norm = nn.BatchNorm2d(channels, momentum=0.1, eps=1e-5)
-    norm.register_forward_pre_hook(_refuse_lone_value)
-    return norm
+    return nn.BatchNorm2d(channels, momentum=0.1, eps=1e-5)
 
 
 def linear(in_features: int, out_features: int) -> nn.Linear:
@@ -195,16 +193,6 @@ def check_pooled_batch(x: torch.Tensor, training: bool) -> None:
         raise ValueError(
             "a batch of one image leaves BatchNorm one value a channel behind the mean over the "
             "image; train with two images or more"
-        )
-
-
-def _refuse_lone_value(norm: nn.BatchNorm2d, inputs: tuple[torch.Tensor]) -> None:
-    # PyTorch's BatchNorm raises for one value a channel; Paddle's lets it pass unnormalised.
-    shape = inputs[0].shape
-    if norm.training and shape[0] == 1 and tuple(shape[2:]) == (1, 1):
-        raise ValueError(
-            "one image whose map is 1x1 leaves BatchNorm one value a channel; train with two "
-            "images or more, or with a larger one"
         )
 
 
