@@ -176,7 +176,7 @@ def _parse(argv: Sequence[str] | None, default_out: str) -> argparse.Namespace:
     return args
 
 
-def could_not(what: str, error: Exception) -> int:
+def could_not(what: str, error: Exception | str) -> int:
     """Say `what` could not be done and why, a framework's error of many lines in one; gives 2."""
     return refuse(what, " ".join(explain(error).split()))
 

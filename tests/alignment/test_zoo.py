@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
+from subprocess import CompletedProcess
 
 import paddle
 import pytest
@@ -30,9 +32,23 @@ def test_network_is_aligned(tmp_path, capsys, monkeypatch):
 
 
 def test_misaligned_network_is_counted(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(zoo, "compare", lambda name, *_: (name == "a", f"of {name}"))
-    assert zoo.main(["--networks", "a", "b", "--out", str(tmp_path)]) == 1
+    monkeypatch.setattr(zoo, "compare", lambda name, *_: (name == NAME, f"of {name}"))
+    assert zoo.main(["--networks", NAME, "unet_bilinear", "--out", str(tmp_path)]) == 1
     assert "1 of 2 networks aligned" in capsys.readouterr().out
+
+
+def test_network_that_can_not_run_does_not_stop_the_others(tmp_path, capsys, monkeypatch):
+    """One that was killed for want of memory ended an hour's work."""
+
+    def killed(*_, **__):
+        return CompletedProcess([], -9, "", "")
+
+    monkeypatch.setattr(subprocess, "run", killed)
+    assert zoo.main(["--networks", NAME, "unet_bilinear", "--out", str(tmp_path)]) == 2
+    first, second, summary = capsys.readouterr().out.splitlines()
+    assert "could not run: ended by signal 9; the system may have killed it" in first
+    assert second.startswith("unet_bilinear ")
+    assert summary.startswith("0 of 2 networks aligned")
 
 
 def test_every_network_is_compared_by_default(tmp_path, capsys, monkeypatch):
