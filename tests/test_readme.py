@@ -239,10 +239,10 @@ def test_command_runs(command, places):
 
 
 def test_python_example_of_the_network_runs(capsys):
-    example = blocks("python", section("The network and its loss"))[0].replace("512", "32")
+    example = blocks("python", section("The network and its loss"))[0].replace("512", "64")
     names: dict = {}
     exec(compile(example, "README.md", "exec"), names)
-    assert tuple(names["probability"].shape) == (1, 16, 32, 32)
+    assert tuple(names["probability"].shape) == (1, 16, 64, 64)
     assert np.allclose(names["probability"].sum(axis=1).numpy(), 1, atol=1e-6)
     assert not capsys.readouterr().err
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import paddle
@@ -80,10 +81,10 @@ def deconv(
 def batch_norm(channels: int) -> nn.BatchNorm2D:
     """BatchNorm with epsilon 1e-5, whose statistics move by a tenth.
 
-    In training mode it raises a ValueError for one image whose map is 1x1.
+    In training mode it warns of one image whose map is 1x1.
     """
     norm = nn.BatchNorm2D(channels, momentum=0.9, epsilon=1e-5)
-    norm.register_forward_pre_hook(_refuse_lone_value)
+    norm.register_forward_pre_hook(_warn_of_lone_value)
     return norm
 
 
@@ -218,12 +219,13 @@ def check_pooled_batch(x: paddle.Tensor, training: bool) -> None:
         )
 
 
-def _refuse_lone_value(norm: nn.BatchNorm2D, inputs: tuple[paddle.Tensor]) -> None:
-    # As check_pooled_batch, wherever else a map has shrunk to 1x1, which a larger image prevents.
+def _warn_of_lone_value(norm: nn.BatchNorm2D, inputs: tuple[paddle.Tensor]) -> None:
+    # No error as in check_pooled_batch: a single image of the smallest size is a legal input.
     shape = inputs[0].shape
     learns = norm.training and not norm._use_global_stats
     if learns and shape[0] == 1 and tuple(shape[2:]) == (1, 1):
-        raise ValueError(
-            "one image whose map is 1x1 leaves BatchNorm one value a channel; train with two "
-            "images or more, or with a larger one"
+        warnings.warn(
+            "one image whose map is 1x1 passes BatchNorm unnormalised in training mode, where "
+            "PyTorch raises; train with two images or more, or with a larger one",
+            stacklevel=2,
         )

@@ -205,7 +205,8 @@ SUGGESTIONS = {
     "UNET_BILINEAR": UNETS[:2],
     "unet_bilinaer": UNETS[:2],
     "fcn": [name for name in list_models() if name.startswith("fcn")]
-    + [name for name in list_models() if name.startswith("fastfcn")][:3],
+    + [name for name in list_models() if name.startswith("fastfcn")][:3]
+    + ["2 more"],
 }
 
 

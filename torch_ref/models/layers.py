@@ -68,10 +68,7 @@ def deconv(
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
-    """BatchNorm with epsilon 1e-5, whose statistics move by a tenth.
-
-    In training mode it raises a ValueError for one image whose map is 1x1.
-    """
+    """BatchNorm with epsilon 1e-5, whose statistics move by a tenth."""
     return nn.BatchNorm2d(channels, momentum=0.1, eps=1e-5)
 
 
