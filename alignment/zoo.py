@@ -70,12 +70,12 @@ def compare(name: str, options: Sequence[str], out: Path) -> tuple[bool, str]:
     command = [sys.executable, "-m", "alignment", "--pair", name, *options, "--out", str(out)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 1):
-        said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         if done.returncode < 0:
-            said = [
+            raise AlignmentError(
                 f"ended by signal {-done.returncode}; the system may have killed it for want of "
                 "memory"
-            ]
+            )
+        said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         raise AlignmentError(said[-1].removeprefix("alignment could not run: "))
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     tensors = [tensor for step in report["steps"] for tensor in step["tensors"]]

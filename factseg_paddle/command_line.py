@@ -129,6 +129,12 @@ class ArgumentParser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
 
+    def add_opts(self, help: str) -> None:  # noqa: A002 - argparse's own word
+        """Add `--opts KEY=VALUE …`; given twice, the second adds to the first."""
+        self.add_argument(
+            "--opts", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=help
+        )
+
     def error(self, message: str) -> NoReturn:
         """Print the sentence and leave."""
         self.exit(2, f"{self.prog}: {message}; see --help\n")

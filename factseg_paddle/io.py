@@ -74,7 +74,7 @@ def atomic_write_all(*paths: str | os.PathLike[str]) -> Iterator[tuple[Path, ...
 
 
 def remove_leftovers_of(targets: Iterable[Path]) -> None:
-    """Remove what processes that were killed left of `atomic_write` of files of one folder.
+    """Remove what processes that were killed left of `atomic_write` of these files.
 
     Nobody else may be writing them.
     """

@@ -104,14 +104,7 @@ def _parser() -> ArgumentParser:
     add("--batch_size", type=int, help="windows that go through the network at once")
     add("--worst", type=_count, default=5, help="error maps of so many images (default 5)")
     add("--device", help="cpu, gpu or gpu:N (default: a GPU where there is one)")
-    add(
-        "--opts",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="such as eval.stride=256",
-    )
+    parser.add_opts(help="such as eval.stride=256")
     return parser
 
 

@@ -31,10 +31,10 @@ EXAMPLES = """examples:
     --input output/sample/val/images/images --masks output/sample/val/masks/images
 
 OUTPUT gets index/ (class indices with the palette), color/ (the palette's colours), overlay/ (with
-a legend) and, where MASKS holds the image's mask (its name, or with the
-configured data's suffixes), error/. PNG, JPEG, TIFF or BMP, 8 bits
-a channel. A TIFF is read window by window, so memory depends on its width alone; the others are
-decoded whole. One bad file is reported and the rest go on.
+a legend) and, where MASKS holds the image's mask (of its name, or with the configured data's
+suffixes), error/. PNG, JPEG, TIFF or BMP, 8 bits a channel. A TIFF is read window by window, so
+memory depends on its width alone; the others are decoded whole. One bad file is reported and the
+rest go on.
 Exit status: 0 all predicted, 1 some failed, 2 none or could not start, 130 or 143 told to stop.
 """
 
@@ -100,14 +100,7 @@ def _parser() -> ArgumentParser:
     add("--masks", type=Path, help="folder of masks, for error maps")
     add("--config", type=Path, help="YAML file (default: the one that lies with the weights)")
     add("--device", help="cpu, gpu or gpu:N (default: a GPU where there is one)")
-    add(
-        "--opts",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="such as eval.stride=256",
-    )
+    parser.add_opts(help="such as eval.stride=256")
     return parser
 
 

@@ -99,14 +99,7 @@ def _parser() -> ArgumentParser:
         metavar="auto|DIR",
         help="go on from the newest checkpoint of the run, or from a checkpoint folder",
     )
-    add(
-        "--opts",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="any values of the configuration",
-    )
+    parser.add_opts(help="any values of the configuration")
     return parser
 
 

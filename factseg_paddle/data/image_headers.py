@@ -6,8 +6,12 @@ import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import rasterio
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by the colour type of the IHDR chunk
@@ -49,6 +53,12 @@ def read_header(path: Path) -> ImageHeader:
     return ImageHeader(height, width, _PNG_CHANNELS[start[25]], start[24])
 
 
+def bits_of(source: rasterio.DatasetReader) -> int:
+    """Bits of one channel; TIFF may pack fewer than 8, which GDAL unpacks to bytes as they are."""
+    whole = str(np.dtype(source.dtypes[0]).itemsize * 8)
+    return int(source.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", whole))
+
+
 def _read_other(path: Path) -> ImageHeader:
     import rasterio  # here, since data that are PNG files alone do not need it
     from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
@@ -57,8 +67,7 @@ def _read_other(path: Path) -> ImageHeader:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
             with rasterio.open(path) as source:
-                whole = str(np.dtype(source.dtypes[0]).itemsize * 8)
-                bits = int(source.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", whole))
+                bits = bits_of(source)
                 return ImageHeader(source.height, source.width, source.count, bits, source.driver)
         except RasterioIOError as error:
             raise ValueError(

@@ -2,7 +2,7 @@
 
     SAVE_DIR/iter_000500/model.pdparams    weights
                          optimizer.pdopt   see `factseg_paddle.optimizer_form`
-                         state.json        everything else, and the hashes of the other two
+                         state.json        everything else, and the hashes of all three
     SAVE_DIR/best_model -> iter_000500     a link to the best one so far
 
 A folder is written under a hidden name, synced and renamed; what an evaluation finds is written

@@ -14,6 +14,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
 from factseg_paddle.data.image_files import read_image
+from factseg_paddle.data.image_headers import bits_of
 from factseg_paddle.data.patches import Window
 from factseg_paddle.inference.resampling import Read
 
@@ -99,12 +100,12 @@ def _bands(dataset: rasterio.DatasetReader, path: Path) -> tuple[list[int], np.n
     kinds = set(dataset.dtypes)
     if kinds != {"uint8"}:
         raise ValueError(f"image {path} has {', '.join(kinds)} values; convert it to 8 bits")
-    bits = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", "8")
-    if bits == "1" and dataset.colorinterp[0] == ColorInterp.gray:
+    bits = bits_of(dataset)
+    if bits == 1 and dataset.colorinterp[0] == ColorInterp.gray:
         table = np.zeros((256, 3), np.uint8)
         table[1] = 255
         return [1], table
-    if bits != "8" and dataset.colorinterp[0] != ColorInterp.palette:
+    if bits != 8 and dataset.colorinterp[0] != ColorInterp.palette:
         raise ValueError(f"image {path} has {bits} bits a channel; convert it to 8 bits")
     if dataset.count > 4:
         raise ValueError(f"image {path} has {dataset.count} channels; convert it to RGB")

@@ -123,14 +123,14 @@ def predict_files(
         OSError: the folders can't be made.
     """
     kinds, names = KINDS if masks else KINDS[:-1], output_names(files)
-    read = [*files, *filter(None, map(masks.of_image, files))] if masks else files
+    found = [masks.of_image(path) if masks else None for path in files]
+    read = [*files, *filter(None, found)]
     _refuse_to_overwrite(read, [output / kind / f"{name}.png" for kind in kinds for name in names])
     for kind in kinds:
         (output / kind).mkdir(parents=True, exist_ok=True)
         remove_leftovers_of(output / kind / f"{name}.png" for name in names)
     results = []
-    for path, name in zip(files, names, strict=True):
-        mask = masks.of_image(path) if masks else None
+    for path, name, mask in zip(files, names, found, strict=True):
         nothing = np.zeros(len(classes.names), np.int64)
         try:
             refuse_other_names(path)
