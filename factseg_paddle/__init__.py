@@ -1,13 +1,18 @@
 """FactSeg in PaddlePaddle: networks, losses, data, metrics. Never imports torch.
 
 Paddle itself is imported with the first name that needs it: `factseg_paddle.data`, `.metrics` and
-`.io` are numpy and work where Paddle is not installed.
+`.io` are numpy and work where Paddle is not installed. What Paddle's matrix library reads from the
+environment is set here (`factseg_paddle.cpu`): nothing of ours imports Paddle before this package.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING
+
+from factseg_paddle.cpu import kernel_settings, read_description
 
 if TYPE_CHECKING:
     from factseg_paddle.losses import JointLoss, joint_probability
@@ -22,6 +27,8 @@ _HOME = {
     "joint_probability": "factseg_paddle.losses",
     "list_models": "factseg_paddle.models",
 }
+
+os.environ.update(kernel_settings(read_description(), sys.platform, os.environ))
 
 
 def __getattr__(name: str) -> object:

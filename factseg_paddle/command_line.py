@@ -12,6 +12,8 @@ from contextlib import contextmanager, redirect_stderr
 from types import FrameType
 from typing import NoReturn
 
+from factseg_paddle.cpu import usable_cores
+
 SYSTEM_LIBRARIES = {
     "libGL.so.1": "OpenCV needs the system library libGL: apt-get install libgl1",
     "libgthread-2.0.so.0": "OpenCV needs the system library GLib: apt-get install libglib2.0-0",
@@ -94,7 +96,7 @@ def share_out_cores() -> None:
     stays. The same number of threads gives the same bits; another number rounds otherwise.
     """
     ranks = int(os.environ.get("PADDLE_TRAINERS_NUM") or 1)
-    threads = max(1, len(os.sched_getaffinity(0)) // ranks)
+    threads = max(1, usable_cores() // ranks)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads that spin slow the others
 

@@ -5,8 +5,11 @@ that an old interpreter can be told that it is old.
 """
 
 import importlib
+import os
 import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 PACKAGES = ("cv2", "paddle", "torch", "reprod_log", "skimage", "sklearn")
 
@@ -30,15 +33,21 @@ def problem_before_installing() -> str:
 
 def problem_after_installing() -> str:
     """The first package that can't be imported, and the cure; an empty string where all can be."""
+    from factseg_paddle.command_line import explain
+
     for name in PACKAGES:
         try:
             importlib.import_module(name)
         except ImportError as error:
-            sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-            from factseg_paddle.command_line import explain
-
             return explain(error)
     return ""
+
+
+def matrix_kernels() -> str:
+    """A line on the matrix kernels that Paddle takes on this processor."""
+    from factseg_paddle.cpu import describe_kernels, read_description
+
+    return describe_kernels(read_description(), sys.platform, os.environ)
 
 
 def main(argv: "list[str] | None" = None) -> int:
@@ -47,6 +56,8 @@ def main(argv: "list[str] | None" = None) -> int:
     problem = problem_after_installing() if installed else problem_before_installing()
     if problem:
         print(problem, file=sys.stderr)
+    elif installed:
+        print(matrix_kernels())
     return 2 if problem else 0
 
 

@@ -64,9 +64,9 @@ def _run(args: argparse.Namespace, prog: str) -> int:
     from concurrent.futures.process import BrokenProcessPool
 
     from factseg_paddle.config import ConfigError
+    from factseg_paddle.cpu import usable_cores
     from factseg_paddle.data.pairs import DataError
     from factseg_paddle.data.prepare import PrepareError, prepare_isaid
-    from factseg_paddle.data.workers import usable_cores
 
     num_workers = usable_cores() if args.num_workers is None else args.num_workers
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import factseg_paddle  # noqa: F401 - sets what Paddle reads from the environment
 from tests.paths import REPO
 
 

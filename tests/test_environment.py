@@ -23,9 +23,11 @@ def pins(file: str) -> dict[str, str]:
     )
 
 
-def test_this_environment_is_complete():
+def test_this_environment_is_complete(capsys):
     assert check_environment.main([]) == 0
+    assert capsys.readouterr().out == ""
     assert check_environment.main(["--installed"]) == 0
+    assert re.fullmatch(r"Paddle's matrix kernels: .+\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(

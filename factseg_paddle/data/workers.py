@@ -47,11 +47,6 @@ def run_tasks(
         executor.shutdown(cancel_futures=True)
 
 
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def obey_the_starter() -> None:
     """Let this process end when the one that started it has, and leave Ctrl-C to that one.
 
