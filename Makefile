@@ -24,14 +24,14 @@ align: $(READY) ## make sample data and hold the Paddle FactSeg against torch's:
 	  --mask $(SAMPLE)/val/masks/images/P0001_instance_color_RGB.png --crop 128 --train-steps 3
 
 zoo: $(READY) ## hold every network of list_models() against its torch twin, a line each
-	$(BIN)/python -m alignment.zoo
+	$(BIN)/python -m factseg_proof.networks
 
 faults: $(READY) ## plant known porting faults and see them found; 20 fresh seeds for false alarms
-	$(BIN)/python -m alignment.faults
-	$(BIN)/python -m alignment.calibrate --seeds 100-119 --runs 1 --out output/false_alarms
+	$(BIN)/python -m factseg_proof.faults
+	$(BIN)/python -m factseg_proof.calibration --seeds 100-119 --runs 1 --out output/false_alarms
 
 calibrate: $(READY) ## measure how far apart right networks are: what set the tolerances
-	$(BIN)/python -m alignment.calibrate --out alignment/calibration
+	$(BIN)/python -m factseg_proof.calibration --out factseg_proof/calibration
 
 test: $(READY) ## run the test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
@@ -48,9 +48,10 @@ bench-evaluation: $(READY) ## time and peak memory of the sliding window; FactSe
 	$(BIN)/python scripts/bench_evaluation.py
 	$(BIN)/python scripts/bench_evaluation.py --largest
 
-lint: $(READY) ## check style and formatting
+lint: $(READY) ## check style, formatting and which package imports which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 format: $(READY) ## format the code
 	$(BIN)/ruff check --fix .

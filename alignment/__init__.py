@@ -5,7 +5,8 @@ the same from the command line. Importing this package imports neither framework
 """
 
 from alignment.pair import AlignmentError, Pair, TrainSetup
-from alignment.report import Report, StepResult
+from alignment.report.report import Report
+from alignment.report.results import StepResult
 from alignment.run import align
 
 __all__ = ["AlignmentError", "Pair", "Report", "StepResult", "TrainSetup", "align"]

@@ -16,23 +16,22 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import logging
-import os
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from alignment.cli import REPOSITORY, could_not, quieten_frameworks
 from alignment.pair import STEPS, AlignmentError, Pair
-from alignment.pairs.loading import Request, load_pair
-from alignment.progress import ProgressBar, expected_phases
-from alignment.records import Reference, load_reference, save_reference
-from alignment.run import align, chosen_steps, run_paddle_alone, run_torch
-from factseg_paddle.command_line import ArgumentParser, explain, refuse
-from factseg_paddle.io import sha256_of_file
-
-REPOSITORY = Path(__file__).resolve().parent.parent
+from alignment.pair_files import Request, load_pair
+from alignment.recording.reference import Reference
+from alignment.recording.reference_files import load_reference, save_reference
+from alignment.run import align, chosen_steps
+from alignment.steps.paddle_comparison import run_paddle_alone
+from alignment.steps.progress import ProgressBar, expected_phases
+from alignment.steps.torch_reference import run_torch
+from factseg_paddle.cli import ArgumentParser
+from factseg_paddle.files import sha256_of_file
 
 
 def main(argv: Sequence[str] | None = None, *, default_out: str = "output/alignment") -> int:
@@ -174,18 +173,6 @@ def _parse(argv: Sequence[str] | None, default_out: str) -> argparse.Namespace:
     if args.torch_records and args.side == "torch":
         parser.error("--torch-records replaces the torch side; leave out --side torch")
     return args
-
-
-def could_not(what: str, error: Exception | str) -> int:
-    """Say `what` could not be done and why, a framework's error of many lines in one; gives 2."""
-    return refuse(what, " ".join(explain(error).split()))
-
-
-def quieten_frameworks() -> None:
-    """Keep the frameworks' warnings off stderr."""
-    os.environ.setdefault("GLOG_minloglevel", "3")
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # "building the font cache"
-    warnings.filterwarnings("ignore", module=r"(paddle|torch|paddleseg)\b.*")
 
 
 if __name__ == "__main__":

@@ -7,19 +7,15 @@ file can build arrays and plain containers and nothing else. No framework is imp
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
-import re
-import secrets
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-_LEFTOVER = re.compile(r"\.(?P<stem>.+)\.[0-9a-f]{8}\.tmp(?P<suffix>\.[^.]*|)", re.DOTALL)
+from factseg_paddle.files import atomic_write, shown
 
 
 class CheckpointError(ValueError):
@@ -28,88 +24,6 @@ class CheckpointError(ValueError):
 
 class UnsafeFileError(CheckpointError):
     """A file's pickle names something that only code would need; nothing of it was run."""
-
-
-@contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path whose content becomes `path` when the block ends well.
-
-    The temporary file lies in the same folder, is hidden and keeps the final suffix (`np.save`
-    and others look at it). At the end it is synced and renamed over `path`; when the block raises
-    it is removed and an older `path` stays as it was.
-
-    Raises:
-        FileNotFoundError: The folder does not exist. It is not made here, since a misspelt
-            folder should be noticed and not created.
-        IsADirectoryError: `path` is a folder.
-        OSError: The disk is full or the folder can't be written.
-    """
-    with atomic_write_all(path) as (temporary,):
-        yield temporary
-
-
-@contextmanager
-def atomic_write_all(*paths: str | os.PathLike[str]) -> Iterator[tuple[Path, ...]]:
-    """Like `atomic_write` for several files that belong together.
-
-    All are synced before the first is renamed; they are renamed in the order given, so name the
-    file whose presence means "complete" last.
-    """
-    targets = [Path(path).resolve() for path in paths]
-    temporaries: list[Path] = []
-    try:
-        for target in targets:
-            temporaries.append(_reserve_beside(target))
-        yield tuple(temporaries)
-        for temporary in temporaries:
-            _sync(temporary, os.O_RDWR)
-        for temporary, target in zip(temporaries, targets, strict=True):
-            temporary.replace(target)
-        for folder in {target.parent for target in targets}:
-            _sync(folder, os.O_RDONLY)
-    except BaseException:  # Ctrl-C leaves nothing behind either
-        for temporary in temporaries:
-            temporary.unlink(missing_ok=True)
-        raise
-
-
-def remove_leftovers_of(targets: Iterable[Path]) -> None:
-    """Remove what processes that were killed left of `atomic_write` of these files.
-
-    Nobody else may be writing them.
-    """
-    targets = set(targets)
-    for folder in {target.parent for target in targets}:
-        for path in folder.iterdir():
-            match = _LEFTOVER.fullmatch(path.name)
-            if match and folder / f"{match['stem']}{match['suffix']}" in targets:
-                path.unlink(missing_ok=True)
-
-
-def refuse_other_names(path: str | os.PathLike[str]) -> None:
-    """Refuse a name that is no UTF-8, as in archives of another system; it can't be written down.
-
-    Raises:
-        ValueError: it is not.
-    """
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"the name {shown(str(path))} is no UTF-8; rename the file") from error
-
-
-def sha256_of_file(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def sha256_of_array(array: np.ndarray) -> str:
-    """SHA-256 of an array's bytes in C order, in hexadecimal; shape and dtype do not count."""
-    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8)).hexdigest()
 
 
 def load_pdparams(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -153,11 +67,6 @@ def load_plain(path: str | os.PathLike[str]) -> object:
             reason = shown(str(error) or type(error).__name__)
             message = f"{path} is truncated or not a Paddle checkpoint ({reason})"
             raise CheckpointError(message) from error
-
-
-def shown(name: str) -> str:
-    """A text from a file as messages show it: as it is, or escaped where that would not be safe."""
-    return name if name and name.isprintable() else repr(name)
 
 
 def save_pdparams(path: str | os.PathLike[str], state: Mapping[str, object]) -> None:
@@ -326,22 +235,3 @@ def _writable(name: str, value: object) -> object:
     if type(value) in _SCALARS:
         return value
     raise TypeError(f"{name} is a {type(value).__name__}; give numpy arrays and plain values")
-
-
-def _reserve_beside(target: Path) -> Path:
-    if target.is_dir():
-        raise IsADirectoryError(f"{target} is a folder; give the name of a file")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"the folder {target.parent} does not exist; make it first")
-    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.tmp{target.suffix}")
-    # Made here, not by the writer: a folder that can't be written is noticed before the work.
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    return temporary
-
-
-def _sync(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,13 +16,13 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from factseg_paddle.command_line import ArgumentParser  # noqa: E402 - the path comes first
+from factseg_paddle.cli import ArgumentParser  # noqa: E402 - the path comes first
 
 MEASURED = """
 import json, sys, time
 import paddle, torch
 from alignment import align
-from alignment.pairs.factseg import make_pair
+from factseg_proof.pairs.factseg import make_pair
 from dataclasses import replace
 from factseg_paddle.memory import peak_memory_bytes
 pair = replace(make_pair(crop_size={crop}, backbone={backbone!r}), train_steps={train_steps})

@@ -19,14 +19,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cv2
 import numpy as np
 
-from factseg_paddle.command_line import ArgumentParser
-from factseg_paddle.config_schema import Data
-from factseg_paddle.data.image_files import read_pair, write_png
-from factseg_paddle.data.pairs import ImagePairs, open_pairs
-from factseg_paddle.data.palettes import index_to_color
+from factseg_paddle.cli import ArgumentParser
+from factseg_paddle.config.schema import Data
+from factseg_paddle.data.images.files import read_pair, write_png
+from factseg_paddle.data.images.palettes import index_to_color
+from factseg_paddle.data.open import open_pairs
+from factseg_paddle.data.pairs import ImagePairs
 from factseg_paddle.data.patches import Window, sliding_windows
-from factseg_paddle.data.prepare import prepare_isaid
-from factseg_paddle.data.synthetic import paint_scene
+from factseg_paddle.data.store.prepare import prepare_isaid
+from factseg_paddle.data.synthetic.scenes import paint_scene
 
 SIDE, PATCH, STRIDE = 4000, 896, 512
 AT_LEAST = 20.0  # measured: 50 to 75 times

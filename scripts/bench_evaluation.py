@@ -18,11 +18,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from factseg_paddle.command_line import ArgumentParser, explain
+from factseg_paddle.cli import ArgumentParser, explain
 from factseg_paddle.data.patches import Window, sliding_windows
-from factseg_paddle.data.transforms import normalize, pad_to_divisible, to_chw
 from factseg_paddle.inference.sliding_window import Predict, SlidingWindow
 from factseg_paddle.memory import peak_memory_bytes
+from factseg_paddle.transforms import normalize, pad_to_divisible, to_chw
 
 LARGEST = (4000, 13383)  # of iSAID
 LIMIT_GB = 3.0

@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from factseg_paddle.command_line import ArgumentParser
+from factseg_paddle.cli import ArgumentParser
 from factseg_paddle.memory import peak_memory_bytes
 
 MIN_SPEEDUP = 1.7

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from scipy.sparse import coo_matrix
 
-from factseg_paddle.command_line import ArgumentParser
+from factseg_paddle.cli import ArgumentParser
 from factseg_paddle.metrics import confusion_matrix
 
 NUM_CLASSES, IGNORE_INDEX = 16, 255

@@ -33,7 +33,7 @@ def problem_before_installing() -> str:
 
 def problem_after_installing() -> str:
     """The first package that can't be imported, and the cure; an empty string where all can be."""
-    from factseg_paddle.command_line import explain
+    from factseg_paddle.cli import explain
 
     for name in PACKAGES:
         try:

@@ -16,15 +16,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tqdm import tqdm
 
-from alignment.cost_table import MarkdownTable, Published, Row, read_miou, read_published, write
-from alignment.costs import count, measure
-from alignment.environment import environment_of
-from factseg_paddle.command_line import (
+from alignment.steps.environment import environment_of
+from factseg_paddle.cli import (
     ArgumentParser,
     Stopped,
     refuse,
     share_out_cores,
     stop_on_signals,
+)
+from factseg_proof.costs.measure import count, measure
+from factseg_proof.costs.table import (
+    MarkdownTable,
+    Published,
+    Row,
+    read_miou,
+    read_published,
+    write,
 )
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -35,8 +42,8 @@ EXAMPLES = """examples:
   python scripts/compare_models.py --metrics factseg_resnet50=output/evaluation/metrics.json
 
 OUTPUT gets table.md, table.json and, where the mIoU of a network is known, miou.png. Published mIoU
-on iSAID stand with their sources in alignment/published_miou.yml; ours come from evaluations of
-iSAID by evaluate.py.
+on iSAID stand with their sources in factseg_proof/costs/published_miou.yml; ours come from
+evaluations of iSAID by evaluate.py.
 Exit status: 0 all networks ran, 1 some did not, 2 could not start, 130 or 143 told to stop.
 """
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from alignment.converter_cli import run_converter
+from factseg_convert.cli import run_converter
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 

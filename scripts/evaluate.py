@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tqdm import tqdm
 
-from factseg_paddle.command_line import (
+from factseg_paddle.cli import (
     ArgumentParser,
     Stopped,
     importing_paddle,
@@ -64,8 +64,8 @@ def _evaluate(args: argparse.Namespace, changes: dict) -> int:
 
     try:
         with importing_paddle():
-            from factseg_paddle.engine.log_format import class_table
-            from factseg_paddle.engine.run_evaluation import EvaluationRun
+            from factseg_paddle.engine.evaluation.run import EvaluationRun
+            from factseg_paddle.engine.logs.format import class_table
         run = EvaluationRun.prepare(
             args.weights,
             args.output,

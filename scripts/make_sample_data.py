@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tqdm import tqdm
 
-from factseg_paddle.command_line import ArgumentParser, refuse
+from factseg_paddle.cli import ArgumentParser, refuse
 
 EXAMPLES = """examples:
   python scripts/make_sample_data.py --output output/sample
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the scenes, at least 0 (default 0)")
     args = parser.parse_args(argv)
     try:
-        from factseg_paddle.data.synthetic import make_sample_dataset
+        from factseg_paddle.data.synthetic.scenes import make_sample_dataset
 
         summary = make_sample_dataset(
             args.output,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from factseg_paddle.command_line import ArgumentParser, refuse
+from factseg_paddle.cli import ArgumentParser, refuse
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 EXAMPLES = """examples:
@@ -40,9 +40,9 @@ def main(argv: list[str] | None = None) -> int:
         output = REPOSITORY / "output" / "curves.png"
         output.parent.mkdir(exist_ok=True)
     try:
-        from factseg_paddle.data.palettes import ISAID_CLASSES
-        from factseg_paddle.engine.curves import curves_figure, gather_runs, save_curves
-        from factseg_paddle.engine.log_format import parse_log
+        from factseg_paddle.data.images.palettes import ISAID_CLASSES
+        from factseg_paddle.engine.logs.curves import curves_figure, gather_runs, save_curves
+        from factseg_paddle.engine.logs.format import parse_log
 
         names = args.class_names and tuple(args.class_names.split(","))
         logs = [parse_log(path) for path in args.logs]

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tqdm import tqdm
 
-from factseg_paddle.command_line import (
+from factseg_paddle.cli import (
     ArgumentParser,
     Stopped,
     importing_paddle,
@@ -20,7 +20,7 @@ from factseg_paddle.command_line import (
 )
 
 if TYPE_CHECKING:
-    from factseg_paddle.engine.run_prediction import PredictionRun
+    from factseg_paddle.engine.prediction import PredictionRun
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 def _predict(args: argparse.Namespace, changes: dict) -> int:
     try:
         with importing_paddle():
-            from factseg_paddle.engine.run_prediction import PredictionRun
+            from factseg_paddle.engine.prediction import PredictionRun
         run = PredictionRun.prepare(
             args.weights,
             args.input,

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tqdm import tqdm
 
-from factseg_paddle.command_line import ArgumentParser, refuse
+from factseg_paddle.cli import ArgumentParser, refuse
 
 EXAMPLES = """examples:
   python scripts/prepare_isaid.py --dataset_root data/isaid --check
@@ -63,10 +63,10 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace, prog: str) -> int:
     from concurrent.futures.process import BrokenProcessPool
 
-    from factseg_paddle.config import ConfigError
+    from factseg_paddle.config.loading import ConfigError
     from factseg_paddle.cpu import usable_cores
-    from factseg_paddle.data.pairs import DataError
-    from factseg_paddle.data.prepare import PrepareError, prepare_isaid
+    from factseg_paddle.data.layouts.pair_files import DataError
+    from factseg_paddle.data.store.prepare import PrepareError, prepare_isaid
 
     num_workers = usable_cores() if args.num_workers is None else args.num_workers
     try:
@@ -85,8 +85,8 @@ def _run(args: argparse.Namespace, prog: str) -> int:
 
 
 def _check(args: argparse.Namespace, num_workers: int) -> int:
-    from factseg_paddle.config import load_config
-    from factseg_paddle.config_schema import Data
+    from factseg_paddle.config.loading import load_config
+    from factseg_paddle.config.schema import Data
     from factseg_paddle.data.check import check_data
 
     data = (

@@ -1,8 +1,9 @@
 #!/usr/bin/env python
 """Record what PaDiff 0.2.0 says of FactSeg with every planted fault.
 
-The result is kept in alignment/padiff_recorded.json, and `python -m alignment.faults` shows it
-beside its own. PaDiff is not among the requirements, since it wraps both frameworks' functions:
+The result is kept in factseg_proof/faults/padiff_recorded.json, and
+`python -m factseg_proof.faults` shows it beside its own. PaDiff is not among the requirements,
+since it wraps both frameworks' functions:
 pip install --no-deps padiff==0.2.0
 
     python scripts/record_padiff.py
@@ -16,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from alignment.padiff_run import main
+from factseg_proof.faults.padiff import main
 
 if __name__ == "__main__":
     sys.exit(main(description=__doc__))

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from factseg_paddle.command_line import (
+from factseg_paddle.cli import (
     ArgumentParser,
     Stopped,
     importing_paddle,
@@ -32,7 +32,7 @@ from factseg_paddle.command_line import (
 )
 
 if TYPE_CHECKING:
-    from factseg_paddle.config_schema import Config
+    from factseg_paddle.config.schema import Config
 
 PROG = "train.py"
 RECIPE = Path(__file__).resolve().parents[1] / "configs" / "factseg_r50_isaid.yml"
@@ -48,8 +48,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with stop_on_signals():
             with importing_paddle():
-                from factseg_paddle.engine.start import prepare
-                from factseg_paddle.engine.step import TrainingError
+                from factseg_paddle.engine.training.start import prepare
+                from factseg_paddle.engine.training.step import TrainingError
             trainer = prepare(*_configured(args))
     except Stopped as stop:
         return refuse(PROG, f"{stop} before the first iteration", stop.status)
@@ -63,8 +63,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _configured(args: argparse.Namespace) -> tuple["Config", str | None]:
     """The configuration, and what to resume."""
-    from factseg_paddle.config import change_config, load_config
-    from factseg_paddle.engine.start import AUTO, config_of_checkpoint
+    from factseg_paddle.config.loading import change_config, load_config
+    from factseg_paddle.engine.training.start import AUTO, config_of_checkpoint
 
     resume = args.resume if args.resume in (None, AUTO) else str(Path(args.resume).resolve())
     if args.config is None and resume not in (None, AUTO):

@@ -7,6 +7,3 @@ REPO = Path(__file__).resolve().parent.parent
 
 GOLDEN = REPO / "tests" / "golden"
 """Values computed by the original code."""
-
-DATA = REPO / "tests" / "data"
-"""Tables that tests read."""

@@ -69,7 +69,7 @@ def test_toy_network_is_added_as_the_page_says(copy):
 
     (copy / "torch_ref/models/tinynet.py").write_text(torch_file)
     run(copy, record)
-    zoo = copy / "tests/data/zoo.json"
+    zoo = copy / "tests/models/zoo.json"
     zoo.write_text(json.dumps(json.loads(zoo.read_text()) | json.loads(f"{{{line}}}")))
     run(copy, translate)
     assert "tinynet" in (copy / "factseg_paddle/models/tinynet.py").read_text()
@@ -78,7 +78,7 @@ def test_toy_network_is_added_as_the_page_says(copy):
     assert int(passed[1]) >= 6
 
     (copy / "configs/isaid/tinynet.yml").write_text(configuration)
-    others = "tests/config tests/test_house.py tests/scripts/test_compare_models.py"
+    others = "tests/factseg_paddle/config tests/test_house.py tests/scripts/test_compare_models.py"
     chosen = "-k 'tinynet or package_imports or readme or published'"
     run(copy, f"python -m pytest -q -p no:cacheprovider {others} {chosen}")
     train = configuration.splitlines()[0].removeprefix("# ").removesuffix(" --do_eval")

@@ -18,9 +18,9 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
-from factseg_paddle import notebook
-from factseg_paddle.data.synthetic import make_sample_dataset
-from factseg_paddle.notebook import (
+from factseg_paddle.data.synthetic.scenes import make_sample_dataset
+from notebooks import helpers as notebook
+from notebooks.helpers import (
     NotebookError,
     Paddle,
     find_paddle,
@@ -171,7 +171,7 @@ def test_stops_where_training_cannot_start(stored, monkeypatch, tmp_path):
     kept = ("settings", "repository", "train")
     stored.cells = [one for one in stored.cells if one.id in kept]
     cell(stored, "train").source = (
-        "from factseg_paddle.notebook import run\ndata_root = DATASET_ROOT\n"
+        "from notebooks.helpers import run\ndata_root = DATASET_ROOT\n"
         + cell(stored, "train").source
     )
     stored.cells.append(nbformat.v4.new_code_cell("print('went on')"))
@@ -218,7 +218,7 @@ class TestRun:
             "try:\n print('ready', flush=True); signal.pause()\n"
             "except KeyboardInterrupt:\n print('saved')"
         )
-        code = f"from factseg_paddle.notebook import run; run('python', '-c', {child!r})"
+        code = f"from notebooks.helpers import run; run('python', '-c', {child!r})"
         with subprocess.Popen(
             [sys.executable, "-u", "-c", code],
             cwd=REPO,

@@ -38,11 +38,11 @@ FAST = {
         f"python -m alignment {SMALL} --steps data weights forward --out {{tmp}}/out"
     ),
     "make faults": (
-        "python -m alignment.faults --only 'swapped labels' --crop 32 --backbone resnet18 "
+        "python -m factseg_proof.faults --only 'swapped labels' --crop 32 --backbone resnet18 "
         "--out {tmp}/faults"
     ),
     "make calibrate": (
-        "python -m alignment.calibrate --seeds 0-0 --runs 1 --backbone resnet18 "
+        "python -m factseg_proof.calibration --seeds 0-0 --runs 1 --backbone resnet18 "
         "--out {tmp}/calibration"
     ),
     "python scripts/bench_alignment.py": (
@@ -134,7 +134,7 @@ FAST = {
 }
 
 # Slow even in their fast forms: these are run by `make slow`. The suite plants faults of its own
-# (tests/alignment/test_planted_faults.py).
+# (tests/factseg_proof/faults/test_planted_faults.py).
 HALF_A_MINUTE = ("make faults", "make calibrate", "python scripts/bench_alignment.py")
 
 
@@ -160,11 +160,11 @@ def places(tmp_path_factory):
     """A folder that holds what the README's commands read."""
     import torch
 
-    from factseg_paddle.data.synthetic import make_sample_dataset
+    from factseg_paddle.data.synthetic.scenes import make_sample_dataset
     from factseg_paddle.engine.weights import model_arrays
     from factseg_paddle.io import save_pdparams
     from factseg_paddle.models import create_model
-    from tests.data.voc_files import write_voc
+    from tests.factseg_paddle.data.layouts.voc_files import write_voc
     from torch_ref.models.backbones import resnet18
 
     tmp = tmp_path_factory.mktemp("readme")

@@ -14,8 +14,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from factseg_paddle import config_transforms as schema
-from factseg_paddle.data import transforms as steps
+from factseg_paddle import transforms as steps
+from factseg_paddle.config import transforms as schema
 
 Pair = tuple[np.ndarray, np.ndarray]
 

@@ -9,18 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from factseg_paddle.config_schema import Data
-from factseg_paddle.data.image_files import MaskCoding, read_image, read_mask
-from factseg_paddle.data.isaid import masks_without_image
-from factseg_paddle.data.pair_files import (
+from factseg_paddle.config.schema import Data
+from factseg_paddle.data.images.files import MaskCoding, read_image, read_mask
+from factseg_paddle.data.images.palettes import ISAID_CLASSES
+from factseg_paddle.data.layouts.isaid import masks_without_image
+from factseg_paddle.data.layouts.pair_files import (
+    STORE_FILE,
     DataError,
     PairFiles,
     read_image_header,
     read_mask_header,
     sizes_differ,
 )
-from factseg_paddle.data.pairs import STORE_FILE, class_names_of, coding_of, find_pairs
-from factseg_paddle.data.palettes import ISAID_CLASSES
+from factseg_paddle.data.open import class_names_of, coding_of, find_pairs
 from factseg_paddle.data.workers import run_tasks
 
 Track = Callable[[Iterable, int], Iterable]
@@ -167,7 +168,7 @@ class _StoredTask:
 
 
 def _check_store(root: Path, num_workers: int, track: Track) -> Checked:
-    from factseg_paddle.data.store import load_store, split_folder
+    from factseg_paddle.data.store.files import load_store, split_folder
 
     store = load_store(root)
     if not store.complete:
@@ -188,6 +189,6 @@ def _check_store(root: Path, num_workers: int, track: Track) -> Checked:
 
 
 def _check_stored(task: _StoredTask) -> list[str]:
-    from factseg_paddle.data.store import hash_problems
+    from factseg_paddle.data.store.files import hash_problems
 
     return hash_problems(task.folder, task.record)

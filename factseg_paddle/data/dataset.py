@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from paddle.io import Dataset
 
-from factseg_paddle.config_transforms import Transform
+from factseg_paddle.config.transforms import Transform
 from factseg_paddle.data.augment import apply_transforms, output_size
 from factseg_paddle.data.pairs import DataError, ImagePairs
 from factseg_paddle.data.patches import Window, sliding_windows
-from factseg_paddle.data.transforms import to_chw
+from factseg_paddle.transforms import to_chw
 
 # Independent streams of one seed, by what they are for.
 _ORDER, _SAMPLE = 0, 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import paddle
 from paddle import nn
 
-from factseg_paddle.config_schema import Loss, Model, Optimizer
+from factseg_paddle.config.schema import Loss, Model, Optimizer
 from factseg_paddle.engine.schedule import Schedule
 from factseg_paddle.losses import (
     AnnealedFocalLoss,

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from paddle import nn
 
-from factseg_paddle.config import ConfigError, change_config, load_config, make_config
-from factseg_paddle.config_schema import Config
+from factseg_paddle.config.loading import ConfigError, change_config, load_config, make_config
+from factseg_paddle.config.schema import Config
 from factseg_paddle.engine.build import build_model, select_device
 from factseg_paddle.engine.weights import read_weights, set_weights
-from factseg_paddle.io import CheckpointError, sha256_of_file
+from factseg_paddle.files import sha256_of_file
+from factseg_paddle.io import CheckpointError
 
 CLASS_HEAD = "fg_cls.weight"
 ISAID_CLASS_COUNT = 16

@@ -11,7 +11,7 @@ import math
 
 import paddle
 
-from factseg_paddle.config_schema import Optimizer
+from factseg_paddle.config.schema import Optimizer
 
 
 def learning_rate(settings: Optimizer, iteration: int, iters: int) -> float:

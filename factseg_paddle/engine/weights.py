@@ -12,7 +12,8 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from factseg_paddle.io import CheckpointError, load_plain, shown
+from factseg_paddle.files import shown
+from factseg_paddle.io import CheckpointError, load_plain
 
 MODEL_FILE = "model.pdparams"
 

@@ -13,8 +13,8 @@ import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
-from factseg_paddle.data.image_files import read_image
-from factseg_paddle.data.image_headers import bits_of
+from factseg_paddle.data.images.files import read_image
+from factseg_paddle.data.images.headers import bits_of
 from factseg_paddle.data.patches import Window
 from factseg_paddle.inference.resampling import Read
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from factseg_paddle.data.patches import Window
+from factseg_paddle.files import atomic_write_all, refuse_other_names, remove_leftovers_of, shown
 from factseg_paddle.inference.image_source import SUFFIXES, ImageSource, open_image
 from factseg_paddle.inference.pictures import error_picture, overlay_picture
 from factseg_paddle.inference.png_strips import png_strips
 from factseg_paddle.inference.sliding_window import SlidingWindow
 from factseg_paddle.inference.visualize import Classes
-from factseg_paddle.io import atomic_write_all, refuse_other_names, remove_leftovers_of, shown
 
 KINDS = ("index", "color", "overlay", "error")
 """Folders of the pictures."""

@@ -19,19 +19,19 @@ from itertools import islice
 
 import numpy as np
 
-from factseg_paddle.config_schema import Evaluation
+from factseg_paddle.config.schema import Evaluation
 from factseg_paddle.data.patches import Window, sliding_windows
-from factseg_paddle.data.transforms import (
-    ISAID_NORMALIZATION,
-    Normalization,
-    pad_to_divisible,
-    to_chw,
-)
 from factseg_paddle.inference.resampling import (
     Read,
     resized_strips,
     scaled_reader,
     scaled_size,
+)
+from factseg_paddle.transforms import (
+    ISAID_NORMALIZATION,
+    Normalization,
+    pad_to_divisible,
+    to_chw,
 )
 
 Predict = Callable[[np.ndarray], np.ndarray]

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from alignment.__main__ import main
-from alignment.progress import ProgressBar
+from alignment.steps.progress import ProgressBar
 from tests.paths import REPO
 
 USER = REPO / "tests" / "alignment" / "user_pair.py"

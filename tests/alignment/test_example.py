@@ -13,7 +13,7 @@ from paddle import nn
 
 from alignment import Pair, align
 from alignment.__main__ import main
-from alignment.pairs.loading import Request, load_pair
+from alignment.pair_files import Request, load_pair
 from tests.alignment import example_faults as faults
 from tests.alignment.small import step
 from tests.alignment.test_sides import without

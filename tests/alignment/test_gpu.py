@@ -7,7 +7,7 @@ import torch
 from paddle.base import core
 
 from alignment import align
-from alignment.pairs.factseg import make_pair
+from factseg_proof.pairs.factseg import make_pair
 from tests.alignment.small import Through, images, small_pair
 
 

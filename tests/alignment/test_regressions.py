@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from alignment import AlignmentError, Pair, TrainSetup, align
-from alignment.run import run_torch
+from alignment.steps.torch_reference import run_torch
 from tests.alignment.small import Through, TorchFunction, images, step
 
 X = images((4, 3))

@@ -16,8 +16,9 @@ import pytest
 
 from alignment import AlignmentError
 from alignment.__main__ import main
-from alignment.records import ARRAYS, HEADER, load_reference
-from factseg_paddle.io import sha256_of_file
+from alignment.recording.reference import ARRAYS, HEADER
+from alignment.recording.reference_files import load_reference
+from factseg_paddle.files import sha256_of_file
 from tests.paths import REPO
 
 USER = REPO / "tests" / "alignment" / "user_pair.py"
@@ -260,7 +261,9 @@ def test_reading_a_record_runs_no_pickled_code(damaged, tmp_path):
     assert not trap.exists()
 
 
-@pytest.mark.parametrize("module", ["alignment", "alignment.__main__", "alignment.pairs.factseg"])
+@pytest.mark.parametrize(
+    "module", ["alignment", "alignment.__main__", "factseg_proof.pairs.factseg"]
+)
 def test_import_brings_in_neither_framework(module):
     code = (
         f"import sys, {module}; "

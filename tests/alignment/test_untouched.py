@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from alignment import AlignmentError, align
-from alignment.weights import paddle_state, torch_state
+from alignment.weights.models import paddle_state, torch_state
 from tests.alignment.small import (
     PaddleNet,
     Through,

@@ -60,7 +60,7 @@ def test_meets_the_golden_value_and_gradient(framework, arrays, name):
 
 def test_every_golden_value_is_met():
     met = {*LOSSES, *map(gradient_name, LOSSES)}
-    # The metrics' values are met in tests/test_metrics.py.
+    # The metrics' values are met in tests/factseg_paddle/test_metrics.py.
     assert VALUES.keys() - {"metrics", "inputs"} <= met
     assert met & VALUES.keys() >= LOSSES.keys()
     assert sum(gradient_name(name) in VALUES for name in LOSSES) == 7

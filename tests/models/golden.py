@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tests.paths import DATA, GOLDEN
+from tests.paths import GOLDEN
 
 ZOO = GOLDEN / "zoo"
 # Buffers of CSAIL's synchronised BatchNorm, which evaluation doesn't read.
@@ -90,9 +91,9 @@ def picked_indices(size: int) -> np.ndarray:
 
 
 def golden_networks() -> list[GoldenNetwork]:
-    """All of `tests/data/zoo.json`."""
+    """All of `tests/models/zoo.json`."""
     index = {net["name"]: net for net in json.loads((ZOO / "index.json").read_text())["nets"]}
-    calls = json.loads((DATA / "zoo.json").read_text())
+    calls = json.loads(Path(__file__).with_name("zoo.json").read_text("utf-8"))
     return [_golden_network(name, call, index[name]) for name, call in calls.items()]
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import yaml
 
-from factseg_paddle.config import as_plain, load_config
-from factseg_paddle.data.synthetic import make_sample_dataset
+from factseg_paddle.config.loading import as_plain, load_config
+from factseg_paddle.data.synthetic.scenes import make_sample_dataset
 from factseg_paddle.engine.weights import model_arrays
 from factseg_paddle.io import save_pdparams
-from tests.engine.tiny import seeded
+from tests.factseg_paddle.engine.tiny import seeded
 from tests.paths import REPO
 
 CLASSES = 16

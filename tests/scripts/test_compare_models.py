@@ -10,11 +10,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import torch_ref
-from alignment import cost_table, costs
-from alignment.cost_table import MarkdownTable, Published, Row, cost_figure, read_published
-from alignment.costs import Cost, CostError, Size, count, measure
 from factseg_paddle import list_models
-from factseg_paddle.data.palettes import ISAID_CLASSES
+from factseg_paddle.data.images.palettes import ISAID_CLASSES
+from factseg_proof.costs import measure as costs
+from factseg_proof.costs import table as cost_table
+from factseg_proof.costs.measure import Cost, CostError, Size, count, measure
+from factseg_proof.costs.table import MarkdownTable, Published, Row, cost_figure, read_published
 from scripts.compare_models import main
 from tests.models.golden import ZOO, golden_networks
 from tests.paths import REPO

@@ -10,10 +10,10 @@ import pytest
 
 from factseg_paddle.engine import restore
 from factseg_paddle.engine.weights import load_weights
+from factseg_paddle.files import sha256_of_file
 from factseg_paddle.inference.predictor import network_predictor
-from factseg_paddle.io import sha256_of_file
-from tests.engine.tiny import seeded
-from tests.inference import naive
+from tests.factseg_paddle.engine.tiny import seeded
+from tests.factseg_paddle.inference import naive
 from tests.scripts import small
 
 pairs = pytest.importorskip("factseg_paddle.data.pairs")
@@ -232,7 +232,7 @@ def test_told_to_stop_it_leaves_with_the_signals_status(
 
         return stop
 
-    from factseg_paddle.engine import run_evaluation
+    from factseg_paddle.engine.evaluation import run as run_evaluation
 
     monkeypatch.setattr(run_evaluation, "network_predictor", stopping)
     before = signal.getsignal(number)

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from factseg_paddle.data.image_files import read_image, write_png
-from factseg_paddle.engine import restore, run_prediction
+from factseg_paddle.data.images.files import read_image, write_png
+from factseg_paddle.engine import prediction as run_prediction
+from factseg_paddle.engine import restore
 from factseg_paddle.engine.weights import load_weights
 from factseg_paddle.inference.predictor import network_predictor
-from tests.engine.tiny import seeded
-from tests.inference import naive
+from tests.factseg_paddle.engine.tiny import seeded
+from tests.factseg_paddle.inference import naive
 from tests.scripts import small
 
 

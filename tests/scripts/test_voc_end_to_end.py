@@ -13,10 +13,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from factseg_paddle.data.pairs import open_pairs
-from factseg_paddle.data.palettes import VOC_CLASSES, distinct_palette
+from factseg_paddle.data.images.palettes import VOC_CLASSES, distinct_palette
+from factseg_paddle.data.open import open_pairs
 from factseg_paddle.metrics import confusion_matrix
-from tests.data.voc_files import LISTS, voc, write_voc
+from tests.factseg_paddle.data.layouts.voc_files import LISTS, voc, write_voc
 
 
 def run(script, *arguments):

@@ -1,0 +1,24 @@
+"""What the command lines of the harness share."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from pathlib import Path
+
+from factseg_paddle.cli import explain, refuse
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def could_not(what: str, error: Exception | str) -> int:
+    """Say `what` could not be done and why, a framework's error of many lines in one; gives 2."""
+    return refuse(what, " ".join(explain(error).split()))
+
+
+def quieten_frameworks() -> None:
+    """Keep the frameworks' warnings off stderr."""
+    os.environ.setdefault("GLOG_minloglevel", "3")
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # "building the font cache"
+    warnings.filterwarnings("ignore", module=r"(paddle|torch|paddleseg)\b.*")

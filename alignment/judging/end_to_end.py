@@ -1,0 +1,263 @@
+"""What each step compares, given the reference and what the Paddle side computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from alignment.compare import TensorResult, absent, compare, declared, scale_of
+from alignment.recording.calls import layer_of, match_calls
+from alignment.recording.reference import Reference
+from alignment.recording.trace import Trace, counterpart
+from alignment.tolerances import (
+    FLOAT32_AGAINST_FLOAT32,
+    FLOAT32_FLOOR,
+    FLOAT32_RATIO,
+    FLOAT64_BOUND,
+    SENSITIVITY,
+)
+from alignment.weights.layout import moved, shown_names
+from alignment.weights.tensors import Source, WeightMap
+
+KINDS = ("layer", "output", "loss", "output_gradient", "gradient", "input_gradient")
+
+
+def data_results(reference: Reference, received: Mapping[str, np.ndarray]) -> list[TensorResult]:
+    """Both frameworks hold the same inputs and targets: shape, dtype and every bit."""
+    return [
+        compare(name, array, received[name], allowed=0.0)
+        for name, array in reference.received.items()
+    ]
+
+
+def weights_results(
+    reference: Reference, weight_map: WeightMap, weights: Mapping[str, np.ndarray]
+) -> list[TensorResult]:
+    """Every tensor of either side has its counterpart, equal to the bit."""
+    results = [
+        absent(problem.name, None, problem.message, f"weights:{problem.name}")
+        for problem in weight_map.problems
+    ]
+    expected = moved(weight_map, reference.weights)
+    for paddle_name, name in shown_names(weight_map).items():
+        own = weights[paddle_name]
+        if paddle_name in expected.problems:
+            reason = expected.problems[paddle_name]
+            results.append(absent(name, own, reason, f"weights:{name}"))
+        elif paddle_name in expected.arrays:
+            place = f"weights:{name}"
+            result = compare(name, expected.arrays[paddle_name], own, allowed=0.0, place=place)
+            results.append(result)
+    return results
+
+
+def wrong_layers(results: Iterable[TensorResult]) -> dict[str, str]:
+    """{torch's layer: its first tensor that differs or has no counterpart}, of weights' results."""
+    wrong: dict[str, str] = {}
+    for result in results:
+        if result.failed:
+            wrong.setdefault(result.name.rpartition(".")[0], result.name)
+    return wrong
+
+
+class RunJudge:
+    """Judges what the Paddle side computed; made once, used for float64 and for float32.
+
+    Args:
+        reference: the torch side.
+        weight_map: which torch parameter is which Paddle parameter.
+    """
+
+    def __init__(self, reference: Reference, weight_map: WeightMap) -> None:
+        self.reference = reference
+        self.weight_map = weight_map
+        self.kinds = {kind: reference.trace.of_kind(kind) for kind in KINDS}
+        self.scales = {kind: scale_of(values.values()) for kind, values in self.kinds.items()}
+        self._decides = True
+
+    def judge(self, step: str, trace: Trace, dtype: str, *, decides: bool) -> list[TensorResult]:
+        """The results of the step forward, loss or backward.
+
+        Args:
+            step: its name.
+            trace: what the Paddle side computed in `dtype`.
+            dtype: "float32" or "float64".
+            decides: False shows the errors and lets them pass as declared.
+        """
+        self._decides = decides
+        return {"forward": self._forward, "loss": self._loss, "backward": self._backward}[step](
+            trace, dtype
+        )
+
+    def _forward(self, trace: Trace, dtype: str) -> list[TensorResult]:
+        return self.layers(trace, dtype) + self._outputs("output", trace, dtype)
+
+    def layers(self, trace: Trace, dtype: str) -> list[TensorResult]:
+        """Layers called on both sides, in torch's order of calls."""
+        results = []
+        ours = trace.layers(matched_calls(self.reference, trace))
+        for name, array in self.kinds["layer"].items():
+            own = counterpart(name, ours)
+            if own is not None:
+                place = self.reference.trace.calls.get(name, name)
+                results.append(self._compare("layer", name, array, own, dtype, place=place))
+        return results
+
+    def _loss(self, trace: Trace, dtype: str) -> list[TensorResult]:
+        return self._outputs("loss", trace, dtype)
+
+    def _backward(self, trace: Trace, dtype: str) -> list[TensorResult]:
+        """Gradients of the outputs, of the parameters against the order of calls, of the inputs."""
+        return [
+            *self._outputs("output_gradient", trace, dtype, suffix=" (gradient)"),
+            *self._parameter_gradients(trace.of_kind("gradient"), dtype),
+            *self._outputs("input_gradient", trace, dtype, suffix=" (gradient)"),
+        ]
+
+    def _outputs(self, kind: str, trace: Trace, dtype: str, suffix: str = "") -> list[TensorResult]:
+        """Values whose names must be the same on both sides."""
+        theirs, ours = self.kinds[kind], trace.of_kind(kind)
+        results = []
+        for name in [*theirs, *(name for name in ours if name not in theirs)]:
+            shown = name + suffix
+            if name not in ours:
+                results.append(absent(shown, theirs[name], "Paddle gives no such tensor"))
+            elif name not in theirs:
+                results.append(absent(shown, ours[name], "torch gives no such tensor"))
+            else:
+                results.append(
+                    self._compare(kind, name, theirs[name], ours[name], dtype, shown=shown)
+                )
+        return results
+
+    def _parameter_gradients(
+        self, ours: Mapping[str, np.ndarray], dtype: str
+    ) -> list[TensorResult]:
+        expected = moved(self.weight_map, self.kinds["gradient"])
+        theirs, shown_as = expected.arrays, shown_names(self.weight_map)
+        results = []
+        for source in self._in_backward_order():
+            name, shown = source.paddle_name, shown_as[source.paddle_name]
+            place = f"grad:{shown}"
+            if name in expected.problems:
+                results.append(absent(shown, ours.get(name), expected.problems[name], place))
+            elif name in theirs and name in ours:
+                key = source.torch_names
+                results.append(
+                    self._compare(
+                        "gradient", key, theirs[name], ours[name], dtype, shown=shown, place=place
+                    )
+                )
+            elif name in theirs:
+                reason = "no gradient in Paddle: frozen, or cut off from the loss"
+                results.append(absent(shown, theirs[name], reason, place))
+            elif name in ours:
+                reason = "no gradient in torch: frozen there, or cut off from the loss"
+                results.append(absent(shown, ours[name], reason, place))
+        return results
+
+    def _in_backward_order(self) -> list[Source]:
+        """Parameters of the layer that was called last come first: there a fault arises."""
+        call_of = self.reference.trace.calls
+        calls = {
+            layer_of(call_of.get(name, name)): position
+            for position, name in enumerate(self.kinds["layer"])
+        }
+
+        def last_call(source: Source) -> int:
+            path = source.torch_names[0].rpartition(".")[0]
+            while path and path not in calls:
+                path = path.rpartition(".")[0]
+            return calls.get(path, -1)
+
+        sources = self.weight_map.sources
+        order = [(last_call(source), index) for index, source in enumerate(sources)]
+        return [sources[index] for _, index in sorted(order, reverse=True)]
+
+    def _compare(
+        self,
+        kind: str,
+        key: str | tuple[str, ...],
+        theirs: np.ndarray,
+        ours: np.ndarray,
+        dtype: str,
+        *,
+        shown: str = "",
+        place: str = "",
+    ) -> TensorResult:
+        keys = (key,) if isinstance(key, str) else key
+        expected = self._dtype_of(kind, keys, theirs, dtype)
+        own = max(self.reference.rounding.get(f"{kind}/{key}", 0.0) for key in keys)
+        sensitivity = max(self.reference.sensitivity.get(f"{kind}/{key}", 0.0) for key in keys)
+        if dtype == "float32" and math.isinf(own):
+            return declared(shown or keys[0], ours, "not finite in torch float32 either")
+        return compare(
+            shown or keys[0],
+            theirs,
+            ours,
+            allowed=self._allowed(kind, own, sensitivity, expected),
+            dtype=expected,
+            scale=self.scales[kind],
+            jumps=self.reference.jumps.get(keys[0]) if kind == "output_gradient" else None,
+            decides=self._decides,
+            place=place,
+        )
+
+    def _dtype_of(self, kind: str, keys: tuple[str, ...], theirs: np.ndarray, dtype: str) -> str:
+        if dtype == self.reference.dtype:
+            return str(theirs.dtype)
+        return self.reference.float32_dtypes.get(f"{kind}/{keys[0]}", "float32")
+
+    def _allowed(self, kind: str, own: float, sensitivity: float, dtype: str) -> float:
+        if dtype == "float64":
+            return min(1.0, max(FLOAT64_BOUND, SENSITIVITY * sensitivity))
+        if not dtype.startswith(("float", "bfloat", "complex")):
+            return 0.0  # integers and booleans are equal or not
+        if self.reference.dtype == "float32":
+            return FLOAT32_AGAINST_FLOAT32
+        return FLOAT32_RATIO * max(own, self._usual_rounding(kind), FLOAT32_FLOOR)
+
+    def _usual_rounding(self, kind: str) -> float:
+        """The largest error of torch float32 on values of a kind.
+
+        Rounding is a matter of luck on a single tensor: which activation next to zero changes its
+        sign differs between two programs that are both right.
+        """
+        same = "layer" if kind in ("output", "loss") else kind
+        return max(
+            (
+                error
+                for key, error in self.reference.rounding.items()
+                if key.startswith(f"{same}/") and math.isfinite(error)
+            ),
+            default=0.0,
+        )
+
+
+def matched_calls(reference: Reference, trace: Trace) -> dict[str, str]:
+    """{Paddle's call: torch's}, of the calls that a Paddle run made so far."""
+    return match_calls(list(reference.trace.tree.parents), list(trace.tree.parents))
+
+
+def notes_on_calls(reference: Reference, trace: Trace) -> list[str]:
+    """Layers called on one side only, layers called on neither, and outputs that can't be read."""
+    theirs, ours = reference.trace, trace
+    matched = matched_calls(reference, trace)
+    in_torch, in_paddle = theirs.of_kind("layer"), ours.layers(matched)
+    unmatched = [call for call in ours.tree.parents if call not in matched]
+    lists = {
+        "called in torch only": [n for n in in_torch if counterpart(n, in_paddle) is None],
+        "called in Paddle only": unmatched,
+        "never called": [
+            name
+            for name in ours.tree.not_called
+            if name in set(theirs.tree.not_called)
+            # A container whose parts are called one by one is not worth a word.
+            and not any(call.startswith(f"{name}.") for call in in_torch)
+        ],
+    }
+    notes = [f"{what}: {', '.join(names)}" for what, names in lists.items() if names]
+    unread = dict.fromkeys([*theirs.unread, *ours.unread])
+    return notes + [f"not compared: {reason}" for reason in unread]

@@ -1,0 +1,338 @@
+"""The verdict on each layer by itself, and on the code between two layers.
+
+Values come from a guided run (see `alignment.recording.layerwise`), in float32. Allowed is
+BY_ITSELF_RATIO times the error of torch float32 on the very same values, or of one float32
+rounding.
+
+What fails there, unless it is large everywhere, is looked at in float64 too. A fault is as large in
+float64; rounding is not: a long sum that one side adds up in another order, or a rounding that
+decides which of two equal maxima is chosen, or on which side of zero a ReLU's input lies. Where
+float64 is SETTLED times nearer, or within a rounding of float32, the tensor is declared.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from alignment.compare import (
+    TensorResult,
+    absent,
+    compare,
+    declared,
+    distance,
+    largest_value,
+    scale_of,
+)
+from alignment.recording.calls import layer_of
+from alignment.recording.reference import Reference
+from alignment.recording.trace import counterpart
+from alignment.tolerances import (
+    BY_ITSELF_RATIO,
+    FLOAT32_AGAINST_FLOAT32,
+    FLOAT64_BOUND,
+    ONE_ROUNDING,
+)
+from alignment.weights.layout import Moved, moved, shown_names
+from alignment.weights.tensors import Source, WeightMap
+
+SETTLED = 10.0
+"""How many times nearer float64 must be for a difference in float32 to count as rounding."""
+
+FLOAT32_ALONE = 4.0
+"""How many times what is allowed passes as declared where float64 can't be asked."""
+
+DENSE_ROUNDING = 1e-5
+"""Largest error (160 roundings) that is believed to be rounding where it is everywhere: half
+precision in float32 alone is no rounding of float32."""
+
+DENSE = 0.01
+"""Share of a layer's outputs from which on an error is everywhere."""
+
+_SHOWN = {
+    "given": "{} (input)",
+    "gave": "{}",
+    "output": "{}",
+    "gave_gradient": "{} (output gradient)",
+    "given_gradient": "{} (input gradient)",
+    "input_gradient": "{} (gradient)",
+    "gradient": "{}",
+}
+
+
+class LayerJudge:
+    """Judges the values of a guided run of Paddle as they come.
+
+    Args:
+        reference: the torch side.
+        weight_map: which torch parameter is which Paddle parameter.
+        layers: torch's calls that the run stops at, in torch's order.
+        wrong_weights: {layer: its first tensor that differs}: there the weights are at fault.
+    """
+
+    def __init__(
+        self,
+        reference: Reference,
+        weight_map: WeightMap,
+        layers: Iterable[str],
+        wrong_weights: Mapping[str, str],
+    ) -> None:
+        self._alone = reference.alone
+        self._dtype = reference.dtype
+        self._weight_map = weight_map
+        self._layers = list(layers)
+        self._wrong_weights = wrong_weights
+        self._results: dict[str, TensorResult] = {}
+        self._gradients: dict[str, np.ndarray | None] = {}
+        self._shares: dict[str, float] = {}
+        self._doubtful: set[str] = set()
+        self._scales: dict[str, float] = {}
+
+    def observe(self, key: str, array: np.ndarray | None) -> None:
+        """Judge a value of the float32 run."""
+        kind, _, name = key.partition("/")
+        if kind == "gradient":
+            self._gradients[name] = array
+            return
+        reference = counterpart(key, self._alone.values)
+        result = self._judged(key, reference, array, counterpart(key, self._alone.rounding) or 0.0)
+        earlier = self._results.get(key)
+        if result is not None and (earlier is None or not earlier.failed):
+            self._results[key] = result
+
+    def finish(self, unlike: Iterable[str], *, backward: bool) -> bool:
+        """End the float32 run; tell whether float64 is asked about anything.
+
+        Args:
+            unlike: torch's calls that the run did not stop at after all.
+            backward: whether it went back.
+        """
+        self._layers = [call for call in self._layers if call not in set(unlike)]
+        if backward:
+            for call in self._layers:
+                for key in self._keys(call, "gave_gradient"):
+                    if key in self._alone.values and counterpart(key, self._results) is None:
+                        self.observe(key, None)  # no gradient came by: it was cut off
+        for source, result in self._parameters():
+            self._results[f"gradient/{source.paddle_name}"] = result
+        self._doubtful = {
+            key
+            for key, result in self._results.items()
+            if result.failed
+            and result.error is not None
+            and (result.error <= DENSE_ROUNDING or self._shares.get(key, 0.0) <= DENSE)
+        }
+        return bool(self._doubtful)
+
+    def settle(self, key: str, array: np.ndarray | None) -> None:
+        """Declare what failed in float32 where the same value in float64 agrees."""
+        if key not in self._doubtful or array is None:
+            return
+        kind, _, name = key.partition("/")
+        if kind == "gradient":
+            reference = self._expected_gradients.arrays[name]
+        else:
+            reference = counterpart(key, self._alone.values)
+        in_float32 = self._results[key]
+        allowed = min(FLOAT64_BOUND, max(in_float32.error / SETTLED, ONE_ROUNDING))
+        if kind not in self._scales:
+            self._scales[kind] = scale_of(self._alone.of_kind(kind).values())
+        dtype, scale = str(array.dtype), self._scales[kind]
+        result = compare(key, reference, array, allowed=allowed, dtype=dtype, scale=scale)
+        if result:
+            reason = f"rounding of float32: float64 agrees to {result.error:.1e}"
+            self._results[key] = replace(in_float32, status="declared", reason=reason)
+
+    def without_float64(self) -> None:
+        """Declare, where float64 can't be asked, what may be rounding by its size."""
+        for key in self._doubtful:
+            result = self._results[key]
+            if result.error <= FLOAT32_ALONE * result.allowed:
+                reason = "small enough to be rounding; Paddle can't run in float64, which decides"
+                self._results[key] = replace(result, status="declared", reason=reason)
+
+    def forward(self) -> list[TensorResult]:
+        """The results of the step forward, in torch's order of calls."""
+        keys = [key for call in self._layers for key in self._keys(call, "given", "gave")]
+        return self._found([*keys, *self._of_kind("output")])
+
+    def backward(self) -> list[TensorResult]:
+        """The results of the step backward, against the order of calls."""
+        of_layer: dict[str, list[str]] = {}
+        for source in self._weight_map.sources:
+            owner = self._owner(source)
+            of_layer.setdefault(owner, []).append(f"gradient/{source.paddle_name}")
+        keys: dict[str, None] = {}
+        for call in reversed(self._layers):
+            keys |= dict.fromkeys(self._keys(call, "gave_gradient", "given_gradient"))
+            keys |= dict.fromkeys(of_layer.pop(layer_of(call), ()))
+        for rest in of_layer.values():
+            keys |= dict.fromkeys(rest)
+        return self._found([*keys, *self._of_kind("input_gradient")])
+
+    def _judged(
+        self, key: str, reference: np.ndarray | None, array: np.ndarray | None, rounding: float
+    ) -> TensorResult | None:
+        result = self._without_place(key, reference, array, rounding)
+        if result is None or not result.failed:
+            return result
+        kind, _, name = key.partition("/")
+        return replace(result, place=self._place(kind, name, reference, array))
+
+    def _without_place(
+        self, key: str, reference: np.ndarray | None, array: np.ndarray | None, rounding: float
+    ) -> TensorResult | None:
+        kind, _, name = key.partition("/")
+        shown = _SHOWN[kind].format(name)
+        if array is None or reference is None:
+            return self._one_sided(kind, shown, reference, array)
+        if math.isinf(rounding) and array.shape == reference.shape:
+            overflows = not np.isfinite(reference).all()
+            if overflows or (np.isfinite(array).all() and not reference.any()):
+                why = "not finite in torch float32 either" if overflows else "0 but for rounding"
+                return replace(declared(shown, array, why), comparison="by_itself")
+        allowed = self._allowed(reference, rounding)
+        if kind == "given" and {reference.dtype.kind, array.dtype.kind} <= set("iu"):
+            dtype = str(array.dtype)  # an index may be int32 here and int64 there
+        else:
+            dtype = self._alone.dtypes.get(key, str(reference.dtype))
+        result = compare(
+            shown,
+            reference,
+            array,
+            allowed=allowed,
+            dtype=dtype,
+            comparison="by_itself",
+        )
+        # One element that jumps moves all gradients behind it, so of gradients no share is asked.
+        if result.failed and result.error is not None and not kind.endswith("gradient"):
+            limit = allowed * largest_value(reference)
+            self._shares[key] = float(np.mean(distance(reference, array) > limit))
+        return result
+
+    def _one_sided(
+        self,
+        kind: str,
+        shown: str,
+        reference: np.ndarray | None,
+        array: np.ndarray | None,
+    ) -> TensorResult | None:
+        """The failure where one side has no value; a gradient of zeros is as good as none."""
+        given = reference if array is None else array
+        if given is None or not kind.endswith("gradient") or not given.any():
+            return None  # outputs of one side alone are for the end-to-end comparison
+        side = "Paddle" if array is None else "torch"
+        reason = f"no gradient in {side}: frozen, or cut off from the loss"
+        return replace(absent(shown, given, reason), comparison="by_itself")
+
+    @functools.cached_property
+    def _expected_gradients(self) -> Moved:
+        """Torch's gradients in Paddle's form."""
+        return moved(self._weight_map, self._alone.of_kind("gradient"))
+
+    def _parameters(self) -> Iterator[tuple[Source, TensorResult]]:
+        expected = self._expected_gradients
+        names = shown_names(self._weight_map)
+        for source in self._weight_map.sources:
+            name = source.paddle_name
+            if name in expected.problems or name not in self._gradients:
+                continue
+            rounding = max(self._rounding_of(torch_name) for torch_name in source.torch_names)
+            reference = expected.arrays.get(name)
+            key = f"gradient/{names[name]}"
+            result = self._judged(key, reference, self._gradients[name], rounding)
+            if result is not None:
+                yield source, result
+
+    def _rounding_of(self, parameter: str) -> float:
+        owner = parameter.rpartition(".")[0]
+        calls = [call for call in self._layers if f"{owner}.".startswith(f"{layer_of(call)}.")]
+        as_a_whole = [f"gradient@{call}/{parameter}" for call in calls]
+        keys = [f"gradient/{parameter}", *as_a_whole]
+        return max(self._alone.rounding.get(key, 0.0) for key in keys)
+
+    def _owner(self, source: Source) -> str:
+        """The layer among those stopped at that a parameter belongs to; "" for none."""
+        layers = {layer_of(call) for call in self._layers}
+        path = source.torch_names[0]
+        while path and path not in layers:
+            path = path.rpartition(".")[0]
+        return path
+
+    def _allowed(self, reference: np.ndarray, rounding: float) -> float:
+        if reference.dtype.kind not in "fc":
+            return 0.0
+        if self._dtype == "float32":
+            return FLOAT32_AGAINST_FLOAT32
+        return BY_ITSELF_RATIO * max(rounding, ONE_ROUNDING)
+
+    def _keys(self, call: str, *kinds: str) -> Iterator[str]:
+        for kind in kinds:
+            if kind.startswith("given"):
+                yield from (f"{kind}/{name}" for name in self._alone.given(call))
+            else:
+                yield from (f"{kind}/{name}" for name in self._alone.outputs[call])
+
+    def _of_kind(self, kind: str) -> list[str]:
+        return [f"{kind}/{name}" for name in self._alone.of_kind(kind)]
+
+    def _found(self, keys: Iterable[str]) -> list[TensorResult]:
+        found = (counterpart(key, self._results) for key in keys)
+        return [result for result in found if result is not None]
+
+    # Places ------------------------------------------------------------------------------------
+
+    def _place(
+        self, kind: str, name: str, reference: np.ndarray | None, array: np.ndarray | None
+    ) -> str:
+        """How the report calls what is at fault where this value is wrong."""
+        if kind == "gradient":
+            return f"grad:{name}"
+        if kind in ("output", "input_gradient"):
+            return ""
+        call = self._call_of(kind, name)
+        if kind == "given":
+            return f"{self._alone.last_source(f'given/{name}', self._layers)} -> {call}"
+        if kind == "gave_gradient":
+            return f"{call} -> {self._behind(call, reference, array)}"
+        wrong = self._wrong_weights.get(layer_of(call))
+        return f"weights:{wrong}" if wrong else call
+
+    def _call_of(self, kind: str, name: str) -> str:
+        if kind.startswith("given"):
+            return name.rpartition("[")[0]
+        return next(
+            call
+            for call in self._layers
+            if counterpart(name, dict.fromkeys(self._alone.outputs[call], True))
+        )
+
+    def _behind(self, call: str, reference: np.ndarray | None, array: np.ndarray | None) -> str:
+        """The first of the layers that an output goes to, or the one whose gradient is missing."""
+        goes_to = {}
+        for other in self._layers:
+            for key in self._alone.given(other):
+                if call in self._alone.sources(f"given/{key}", self._layers):
+                    goes_to[other] = self._alone.values.get(f"given_gradient/{key}")
+        for output in self._alone.of_kind("output"):
+            if call in self._alone.sources(f"output/{output}", self._layers):
+                goes_to.setdefault(output, self._alone.values.get(f"output_gradient/{output}"))
+        if reference is not None and array is not None and array.shape == reference.shape:
+            lacking = reference.astype(np.float64) - array
+            alike = {other: _likeness(lacking, gradient) for other, gradient in goes_to.items()}
+            best = max(alike, key=alike.__getitem__, default=None)
+            if best is not None and alike[best] > 0.999:
+                return best
+        return next(iter(goes_to), "output")
+
+
+def _likeness(first: np.ndarray, second: np.ndarray | None) -> float:
+    """|cosine| of two arrays; 0 where they can't be compared."""
+    if second is None or first.shape != second.shape:
+        return 0.0
+    sizes = float(np.linalg.norm(first)) * float(np.linalg.norm(second))
+    return abs(float(np.vdot(first, second))) / sizes if sizes else 0.0

@@ -1,0 +1,1 @@
+"""Run the Paddle model: whole, layer by layer, and in training."""

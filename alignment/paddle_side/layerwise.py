@@ -1,0 +1,239 @@
+"""Paddle's layers by themselves: given what torch's layers were given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle import nn
+from paddle.autograd import PyLayer
+
+from alignment.recording.calls import CallWatch
+from alignment.recording.layerwise import Fed, GuidedRun
+from alignment.recording.nested import OpaqueValueError, flatten, replace_tensors
+from alignment.recording.trace import counterpart
+
+
+def watch_paddle(
+    model: nn.Layer, rename: Mapping[str, str], on_begin: Any = None, on_end: Any = None
+) -> CallWatch:
+    """A watch over the calls of all layers below the model."""
+    return CallWatch(
+        model.named_sublayers(),
+        rename,
+        add_pre_hook=lambda layer, hook: layer.register_forward_pre_hook(
+            hook, prepend=True, with_kwargs=True
+        ),
+        add_post_hook=lambda layer, hook: layer.register_forward_post_hook(hook, with_kwargs=True),
+        on_begin=on_begin,
+        on_end=on_end,
+    )
+
+
+def array_of_paddle(tensor: paddle.Tensor) -> np.ndarray:
+    """A copy of the tensor's values."""
+    return np.array(tensor.detach().numpy())
+
+
+def in_place_of(tensor: paddle.Tensor, reference: np.ndarray | None) -> paddle.Tensor:
+    """The reference's value with the tensor's gradient, where there is one that fits."""
+    if reference is None or not tensor.is_floating_point():
+        return tensor
+    if tuple(tensor.shape) != reference.shape:
+        return tensor  # the forward step names it
+    return _InPlaceOf.apply(tensor, reference)
+
+
+def all_in_place_of(value: Any, name: str, reference: Mapping[str, np.ndarray]) -> Any:
+    """The reference's values, by their names under `name`, with the gradients of these tensors.
+
+    Raises:
+        OpaqueValueError: the value is no known structure.
+    """
+    parts = list(flatten(value, paddle.is_tensor, name))
+    values = (in_place_of(tensor, counterpart(part, reference)) for part, tensor in parts)
+    return replace_tensors(value, paddle.is_tensor, values)
+
+
+def output_at_the_reference(output: Any, activations: Mapping[str, np.ndarray]) -> Any:
+    """The reference's outputs with the gradients of a model's; `activations` as in its trace."""
+    return all_in_place_of(output, "output/output", activations)
+
+
+def at_the_reference(
+    model: nn.Layer,
+    rename: Mapping[str, str],
+    activations: Mapping[str, np.ndarray],
+    matched: Mapping[str, str],
+) -> CallWatch:
+    """While it is active, each layer hands on the reference's output with its own gradient.
+
+    Args:
+        model: the port.
+        rename: from the pair.
+        activations: the reference's, by the names of its trace.
+        matched: {call of Paddle's: torch's}, see `match_calls`.
+    """
+
+    def force(call: str, _layer: nn.Layer, output: Any) -> Any:
+        if call not in matched:
+            return None
+        try:
+            return all_in_place_of(output, f"layer/{matched[call]}", activations)
+        except OpaqueValueError:
+            return None  # it stays as it is; the forward step says so
+
+    return watch_paddle(model, rename, on_end=force)
+
+
+class _InPlaceOf(PyLayer):
+    """Another value with a tensor's gradient; the value may be infinite, as attention masks are."""
+
+    @staticmethod
+    def forward(_ctx: Any, tensor: paddle.Tensor, value: np.ndarray) -> paddle.Tensor:
+        """The value, in the tensor's dtype."""
+        return paddle.to_tensor(value).astype(tensor.dtype)
+
+    @staticmethod
+    def backward(_ctx: Any, gradient: paddle.Tensor) -> paddle.Tensor:
+        """The gradient as it is."""
+        return gradient
+
+
+class PaddleGuided(GuidedRun):
+    """A guided run of Paddle; see `GuidedRun`."""
+
+    def watch(self, model: Any, rename: Mapping[str, str], on_begin: Any, on_end: Any) -> CallWatch:
+        """A watch over the model's calls."""
+        return watch_paddle(model, rename, on_begin, on_end)
+
+    def pass_by(self, call: str, layer: Any, args: tuple, kwargs: dict) -> None:
+        """Nothing is asked of layers with parts that are judged one by one."""
+
+    def is_tensor(self, value: Any) -> bool:
+        """Whether a value is a tensor of Paddle."""
+        return paddle.is_tensor(value)
+
+    def is_float(self, tensor: paddle.Tensor) -> bool:
+        """Whether it holds floating-point numbers."""
+        return tensor.is_floating_point() or tensor.is_complex()
+
+    def needs_gradient(self, tensor: paddle.Tensor) -> bool:
+        """Whether a gradient can be sent back from the tensor."""
+        return not tensor.stop_gradient
+
+    def array(self, tensor: paddle.Tensor) -> np.ndarray:
+        """A copy of the tensor's values."""
+        return array_of_paddle(tensor)
+
+    def tensor(self, array: np.ndarray, *, leaf: bool = False) -> paddle.Tensor:
+        """A tensor of the run's dtype if it is a float; a leaf has a gradient of its own."""
+        tensor = paddle.to_tensor(np.array(array, order="C"))
+        if tensor.is_floating_point():
+            tensor = tensor.astype(self.dtype)
+        tensor.stop_gradient = not (leaf and self.is_float(tensor))
+        return tensor
+
+    def clone(self, tensor: paddle.Tensor) -> paddle.Tensor:
+        """A copy that hands its gradient on."""
+        return tensor.clone()
+
+    def version(self, tensor: paddle.Tensor) -> int:
+        """The tensor's count of in-place changes."""
+        return tensor.inplace_version
+
+    def write_over(self, tensor: paddle.Tensor, value: paddle.Tensor) -> None:
+        """Replace the tensor's values in place."""
+        tensor[...] = value
+
+    def boundary(
+        self,
+        own: Sequence[paddle.Tensor],
+        gradients: Sequence[np.ndarray | None],
+        outputs: Sequence[np.ndarray],
+        reached: Sequence[str],
+    ) -> list[paddle.Tensor]:
+        """See `GuidedRun.boundary`."""
+        # A PyLayer wants no gradient for a tensor that needs none, and a value for each other.
+        floats = [(t, g) for t, g in zip(own, gradients, strict=True) if not t.stop_gradient]
+        back = [
+            (gradient, tuple(tensor.shape), str(tensor.dtype)[7:]) for tensor, gradient in floats
+        ]
+        is_number = [array.dtype.kind in "fc" for array in outputs]
+        held = _Held(
+            self,
+            [array for array, number in zip(outputs, is_number, strict=True) if number],
+            [key for key, number in zip(reached, is_number, strict=True) if number],
+            back,
+        )
+        made = iter(())
+        if any(is_number):
+            found = _Boundary.apply(held, self.anchor, *(tensor for tensor, _ in floats))
+            made = iter(found if isinstance(found, (list, tuple)) else [found])
+        return [
+            next(made) if number else self.tensor(array)
+            for array, number in zip(outputs, is_number, strict=True)
+        ]
+
+    def layer_gradients(
+        self,
+        fed: Fed,
+        layer: Any,  # noqa: ARG002 - torch's run asks for it
+        pairs: Sequence[tuple],
+    ) -> list[np.ndarray | None]:
+        """Send gradients back through one layer: what reaches the leaves."""
+        self.end(pairs)
+        return [self.gradient_of(leaf) for leaf in fed.leaves]
+
+    def end(self, pairs: Sequence[tuple]) -> None:
+        """Send gradients back."""
+        if pairs:
+            tensors, gradients = zip(*pairs, strict=True)
+            paddle.autograd.backward(
+                list(tensors), [g.astype(t.dtype) for t, g in zip(tensors, gradients, strict=True)]
+            )
+
+    def gradient_of(self, leaf: paddle.Tensor) -> np.ndarray | None:
+        """The gradient that reached a leaf."""
+        return None if leaf.grad is None else array_of_paddle(leaf.grad)
+
+    def parameter_gradients(self, model: nn.Layer) -> dict[str, np.ndarray | None]:
+        """The sums of the parameters' gradients by Paddle's names."""
+        return {name: self.gradient_of(p) for name, p in model.named_parameters()}
+
+
+@dataclass
+class _Held:
+    """What a boundary knows; inside of one object, where a PyLayer looks for no tensors."""
+
+    run: PaddleGuided
+    outputs: Sequence[np.ndarray]
+    reached: Sequence[str]
+    back: Sequence[tuple[np.ndarray | None, tuple[int, ...], str]]
+
+
+class _Boundary(PyLayer):
+    """The reference's outputs in the place of a layer's, its gradients in the place of the own."""
+
+    @staticmethod
+    def forward(ctx: Any, held: _Held, _anchor: paddle.Tensor, *_own: paddle.Tensor) -> tuple:
+        """Give the outputs."""
+        ctx.held = held
+        return tuple(held.run.tensor(array) for array in held.outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *arrived: paddle.Tensor) -> tuple:
+        """Observe what arrives; give the reference's."""
+        held = ctx.held
+        for key, gradient in zip(held.reached, arrived, strict=True):
+            held.run.observe(key, array_of_paddle(gradient))
+        handed_on = [
+            paddle.zeros(shape, dtype)
+            if gradient is None or gradient.shape != shape
+            else held.run.tensor(gradient).astype(dtype)
+            for gradient, shape, dtype in held.back
+        ]
+        return (paddle.zeros_like(held.run.anchor), *handed_on)

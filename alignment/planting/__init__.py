@@ -1,1 +1,0 @@
-"""Porting faults planted into Paddle's FactSeg; `alignment.faults` runs them."""

@@ -1,0 +1,1 @@
+"""What a run leaves for the comparison; no framework is imported here."""

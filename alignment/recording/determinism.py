@@ -1,0 +1,115 @@
+"""Is a model random? One side is run twice, from different random states."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from alignment.compare import relative_error
+from alignment.recording.calls import CallWatch
+from alignment.recording.layerwise import Alone
+from alignment.recording.nested import flatten, replace_tensors
+from alignment.recording.trace import Trace
+from alignment.tolerances import FLOAT32_FLOOR
+
+OTHER_SEED = 0x5DEECE66D
+"""Seeds the second run; a number that nobody seeds the first one with."""
+
+
+class Repeat:
+    """The second run of one side, held against the first.
+
+    Where a layer's output differs for the first time, the layer is called once more with the same
+    arguments: if that gives a third value, the layer is random, and else what lies before it.
+
+    Args:
+        first: the first run, with its layers and outputs.
+        is_tensor: whether a value is a tensor of the framework.
+        to_array: copies a tensor into an array.
+        clone: copies a tensor.
+
+    Attributes:
+        call: the first call whose output differs; "output" for the model's; "" when none does.
+        by_itself: whether the layer itself is random.
+    """
+
+    def __init__(
+        self,
+        first: Trace,
+        is_tensor: Callable[[Any], bool],
+        to_array: Callable[[Any], np.ndarray],
+        clone: Callable[[Any], Any],
+    ) -> None:
+        self.call, self.by_itself = "", False
+        self._first = first
+        self._is_tensor, self._to_array, self._clone = is_tensor, to_array, clone
+        self._arguments: dict[str, Any] = {}
+        self._watch: CallWatch | None = None
+
+    @contextlib.contextmanager
+    def over(self, watch: CallWatch) -> Iterator[None]:
+        """Watch the calls of the run that is made inside."""
+        self._watch = watch
+        with watch:
+            yield
+
+    def begin(self, call: str, _layer: Any, args: tuple, kwargs: dict) -> None:
+        """Keep the arguments as they are: a layer may work in place."""
+        given = [t for _, t in flatten((args, kwargs), self._is_tensor, strict=False)]
+        copies = map(self._clone, given)
+        kept = replace_tensors((args, kwargs), self._is_tensor, copies, strict=False)
+        self._arguments[call] = kept
+
+    def end(self, call: str, layer: Any, output: Any) -> None:
+        """Compare the output of a call."""
+        args, kwargs = self._arguments.pop(call)
+        if self.call or not self._differs(output, call, self._first.values, "layer/"):
+            return
+        self.call = call
+        own = {f"layer/{name}": self._to_array(t) for name, t in self._tensors(output, call)}
+        self._watch.paused = True
+        try:
+            self.by_itself = self._differs(layer(*args, **kwargs), call, own, "layer/")
+        finally:
+            self._watch.paused = False
+
+    def finish(self, output: Any) -> None:
+        """Compare the model's output."""
+        if not self.call and self._differs(output, "output", self._first.values, "output/"):
+            self.call = "output"
+
+    def found(self, side: str, alone: Alone) -> tuple[str, str] | None:
+        """(place, reason) of the randomness; None where there is none."""
+        if not self.call:
+            return None
+        reason = (
+            f"{side} gives another value each time that it runs: dropout, or a random operation"
+        )
+        if self.call == "output" or self.by_itself:
+            return ("forward:output" if self.call == "output" else self.call), reason
+        if not alone.outputs:  # the step train by itself: no values were followed
+            order = list(self._first.tree.parents)
+            before = order[: order.index(self.call)]
+            last = self._first.tree.finest(before)[-1:] or ["inputs[0]"]
+            return f"{last[0]} -> {self.call}", reason
+        layers = alone.tree.finest(alone.outputs)
+        return f"{alone.last_source(f'given/{self.call}[0]', layers)} -> {self.call}", reason
+
+    def _differs(self, output: Any, call: str, first: dict[str, np.ndarray], kind: str) -> bool:
+        for name, tensor in self._tensors(output, call):
+            earlier = first.get(kind + name)
+            if earlier is None:
+                continue
+            array = self._to_array(tensor)
+            if array.shape != earlier.shape:
+                return True
+            equal = np.array_equal(array, earlier, equal_nan=array.dtype.kind in "fc")
+            if not equal and relative_error(earlier, array) > FLOAT32_FLOOR:
+                return True
+        return False
+
+    def _tensors(self, output: Any, name: str) -> list[tuple[str, Any]]:
+        return list(flatten(output, self._is_tensor, name, strict=False))

@@ -1,0 +1,358 @@
+"""Each layer by itself: what it makes of the reference's own input and output gradient.
+
+The reference is torch in float64, with whatever passes from layer to layer rounded to float32, so
+that a float32 layer can be given exactly the same. A guided run of a model, torch's or Paddle's,
+stops at every layer twice:
+
+- when the layer is called, what the code before it made is observed, and the layer is given the
+  reference's input in its place;
+- when it returns, its output is observed, its gradients are computed from the reference's output
+  gradient, and the reference's output is handed on.
+
+In backward, the gradient that reaches a layer's output is observed likewise, and what goes on from
+the layer's input is the reference's. So neither a fault nor rounding spreads: each observed value
+differs from the reference's by what one layer, or the code between two layers, did to it.
+
+Values go by these keys; CALL and NAME are as in `alignment.recording.trace`:
+
+    given/CALL[i]           the i-th tensor among a call's arguments
+    gave/NAME               a call's output
+    gave_gradient/NAME      the gradient that reaches it
+    given_gradient/CALL[i]  the gradient that the layer makes of it for its argument
+    gradient/PARAMETER      the sum over all calls, and over code between the layers
+    output/NAME, output_gradient/NAME, input_gradient/inputs[i]    of the model itself
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from alignment.pair import AlignmentError
+from alignment.recording.calls import CallTree, CallWatch
+from alignment.recording.nested import OpaqueValueError, flatten, replace_tensors
+from alignment.recording.trace import counterpart, distinct
+
+Observe = Callable[[str, "np.ndarray | None"], None]
+"""Told each value of a guided run under its key; None where there is no gradient."""
+
+
+@dataclass
+class Alone:
+    """What the reference's layers are given and give.
+
+    Attributes:
+        values: by the keys of the module's docstring; float32, integers as they are.
+        inputs: {call: for each tensor among its arguments, which of the distinct ones it is}:
+            [0, 0, 0] for attention over (x, x, x).
+        outputs: {call: names of its outputs}.
+        origins: {key of a given or gave value: the values that it was made of, and the model's
+            `inputs[i]`}, the nearest ones only.
+        tree: the calls.
+        rounding: {key: error of torch float32 by itself}; `gradient@CALL/PARAMETER` is the error
+            of a parameter's gradient where CALL as a whole is the layer.
+        dtypes: {key: dtype that torch's float32 run gives}, where it is not float32.
+    """
+
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+    inputs: dict[str, list[int]] = field(default_factory=dict)
+    outputs: dict[str, list[str]] = field(default_factory=dict)
+    origins: dict[str, list[str]] = field(default_factory=dict)
+    tree: CallTree = field(default_factory=CallTree)
+    rounding: dict[str, float] = field(default_factory=dict)
+    dtypes: dict[str, str] = field(default_factory=dict)
+
+    def of_kind(self, kind: str) -> dict[str, np.ndarray]:
+        """The values under `kind/`, by the rest of their key."""
+        prefix = f"{kind}/"
+        return {k[len(prefix) :]: v for k, v in self.values.items() if k.startswith(prefix)}
+
+    def given(self, call: str) -> list[str]:
+        """`CALL[i]` for each distinct tensor among a call's arguments."""
+        return [f"{call}[{index}]" for index in sorted(set(self.inputs[call]))]
+
+    def sources(self, key: str, layers: Iterable[str]) -> list[str]:
+        """The calls among `layers`, and the model's inputs, that a value was made of."""
+        boundaries = {f"gave/{name}": call for call in layers for name in self.outputs[call]}
+        found: dict[str, None] = {}
+        seen, waiting = set(), list(self.origins.get(key, ()))
+        while waiting:
+            origin = waiting.pop()
+            if origin in seen:
+                continue
+            seen.add(origin)
+            if origin in boundaries:
+                found[boundaries[origin]] = None
+            elif origin in self.origins:
+                waiting += self.origins[origin]
+            else:
+                found[origin] = None
+        return list(found)
+
+    def last_source(self, key: str, layers: Sequence[str]) -> str:
+        """The last of `layers`, in their order, that a value was made of, or the model's input."""
+        order = {call: position for position, call in enumerate(layers)}
+        sources = self.sources(key, layers)
+        return max(sources, key=lambda source: order.get(source, -1), default="inputs[0]")
+
+
+@dataclass
+class Fed:
+    """A call that has begun.
+
+    Attributes:
+        name: the reference's call.
+        own: the distinct tensors that it came with.
+        indices: which of the reference's distinct arguments each of them stands for.
+        leaves: the reference's values in their place.
+        handed: copies of the leaves, which the layer gets.
+        versions: counts of in-place changes of these at first.
+    """
+
+    name: str
+    own: Sequence[Any]
+    indices: Sequence[int]
+    leaves: Sequence[Any]
+    handed: Sequence[Any]
+    versions: Sequence[int]
+
+
+class GuidedRun(ABC):
+    """A guided run of one model; a subclass for each framework knows its tensors.
+
+    Args:
+        alone: the reference.
+        layers: {call here: the reference's call}, of the layers to stop at.
+        observe: told every value.
+        dtype: dtype of the model.
+        backward: whether to go back as well.
+
+    Attributes:
+        unlike: calls that were given another number of tensors than the reference's; they count as
+            code between layers.
+    """
+
+    def __init__(
+        self,
+        alone: Alone,
+        layers: Mapping[str, str],
+        observe: Observe,
+        *,
+        dtype: str,
+        backward: bool,
+    ) -> None:
+        self.alone, self.observe = alone, observe
+        self.dtype, self.backward = dtype, backward
+        self.unlike: list[str] = []
+        self._layers = layers
+        self._open: dict[str, Fed] = {}
+
+    def run(self, model: Any, inputs: Sequence[np.ndarray], rename: Mapping[str, str]) -> None:
+        """Run the model; its parameters' gradients, if any, are overwritten."""
+        leaves = [self.tensor(array, leaf=True) for array in inputs]
+        self.anchor = self.tensor(np.zeros(1, np.float32), leaf=True)
+        with self.watch(model, rename, self._begin, self._end):
+            # Clones: a model may overwrite what it is given, and a leaf must not be.
+            output = model(*(self.clone(leaf) for leaf in leaves))
+        named = dict(flatten(output, self.is_tensor, "output"))
+        for name, tensor in named.items():
+            self.observe(f"output/{name}", self.array(tensor))
+        if not self.backward:
+            return
+        self.end(self.with_gradients(named.items(), "output_gradient"))
+        for index, leaf in enumerate(leaves):
+            if self.is_float(leaf):
+                self.observe(f"input_gradient/inputs[{index}]", self.gradient_of(leaf))
+        for name, gradient in self.parameter_gradients(model).items():
+            self.observe(f"gradient/{name}", gradient)
+
+    def _begin(self, call: str, layer: Any, args: tuple, kwargs: dict) -> Any:
+        name = self._layers.get(call)
+        if name is None:
+            self.pass_by(call, layer, args, kwargs)
+            return None
+        opened, handed = self.feed(name, args, kwargs)
+        if opened is None:
+            self.unlike.append(call)
+            return None
+        for tensor, index in zip(opened.own, opened.indices, strict=True):
+            self.observe(f"given/{name}[{index}]", self.array(tensor))
+        self._open[call] = opened
+        return handed
+
+    def feed(self, name: str, args: tuple, kwargs: dict) -> tuple[Fed | None, Any]:
+        """The arguments with the reference's values; None where their number differs."""
+        given = [t for _, t in flatten((args, kwargs), self.is_tensor, strict=False)]
+        own = distinct(given)
+        indices = _assigned(given, own, self.alone.inputs.get(name))
+        if indices is None:
+            return None, None
+        values = (self.alone.values[f"given/{name}[{index}]"] for index in indices)
+        leaves = [self.tensor(array, leaf=True) for array in values]
+        handed = [self.clone(leaf) for leaf in leaves]
+        versions = [self.version(tensor) for tensor in handed]
+        by_own = {id(o): h for o, h in zip(own, handed, strict=True)}
+        replacement = (by_own[id(tensor)] for tensor in given)
+        fed = replace_tensors((args, kwargs), self.is_tensor, replacement, strict=False)
+        return Fed(name, own, indices, leaves, handed, versions), fed
+
+    def _end(self, call: str, layer: Any, output: Any) -> Any:
+        opened = self._open.pop(call, None)
+        if opened is None:
+            return None
+        try:
+            named = list(flatten(output, self.is_tensor, opened.name))
+        except OpaqueValueError as error:
+            raise AlignmentError(
+                f"its output has another structure than torch's: {error}"
+            ) from error
+        for name, tensor in named:
+            self.observe(f"gave/{name}", self.array(tensor))
+        if self.backward:
+            pairs = self.with_gradients(named, "gave_gradient")
+            gradients = self.layer_gradients(opened, layer, pairs)
+            for index, gradient in _summed(opened.indices, gradients).items():
+                self.observe(f"given_gradient/{opened.name}[{index}]", gradient)
+        handed_on = self._handed_on(opened, named)
+        return replace_tensors(output, self.is_tensor, (handed_on[id(t)] for _, t in named))
+
+    def with_gradients(self, named: Iterable[tuple[str, Any]], kind: str) -> list[tuple]:
+        """(tensor, the reference's gradient of it), where both can have one and shapes agree."""
+        sums: dict[int, tuple[Any, np.ndarray]] = {}  # one tensor may go by several names
+        for name, tensor in named:
+            gradient = counterpart(f"{kind}/{name}", self.alone.values)
+            fits = gradient is not None and gradient.shape == tuple(tensor.shape)
+            if fits and self.needs_gradient(tensor):
+                earlier = sums.get(id(tensor))
+                total = gradient if earlier is None else earlier[1] + gradient
+                sums[id(tensor)] = (tensor, total)
+        return [(tensor, self.tensor(total)) for tensor, total in sums.values()]
+
+    def _handed_on(self, opened: Fed, named: Sequence[tuple[str, Any]]) -> dict[int, Any]:
+        """What stands for each output tensor, by its id, in the code that follows."""
+        first = {}  # one tensor may be returned under several names
+        for name, tensor in named:
+            first.setdefault(id(tensor), (name, tensor))
+        outputs = []
+        for name, tensor in first.values():
+            reference = counterpart(f"gave/{name}", self.alone.values)
+            outputs.append(self.array(tensor) if reference is None else reference)
+        # Where two tensors stand for one of the reference's, its gradient goes to the first.
+        gradients = [
+            None
+            if index in opened.indices[:position]
+            else self.alone.values.get(f"given_gradient/{opened.name}[{index}]")
+            for position, index in enumerate(opened.indices)
+        ]
+        reached = [f"gave_gradient/{name}" for name, _ in first.values()]
+        made = self.boundary(opened.own, gradients, outputs, reached)
+        handed_on = dict(zip(first, made, strict=True))
+        for own, handed, version in zip(opened.own, opened.handed, opened.versions, strict=True):
+            if self.version(handed) != version:  # the layer works in place, and the model may rely
+                self.write_over(own, handed_on.get(id(handed), handed))
+                if id(handed) in handed_on:
+                    handed_on[id(handed)] = own
+        return handed_on
+
+    @abstractmethod
+    def pass_by(self, call: str, layer: Any, args: tuple, kwargs: dict) -> None:
+        """Told of the beginning of each call that is not stopped at."""
+
+    @abstractmethod
+    def watch(self, model: Any, rename: Mapping[str, str], on_begin: Any, on_end: Any) -> CallWatch:
+        """A watch over the model's calls."""
+
+    @abstractmethod
+    def is_tensor(self, value: Any) -> bool:
+        """Whether a value is a tensor of the framework."""
+
+    @abstractmethod
+    def is_float(self, tensor: Any) -> bool:
+        """Whether it holds floating-point numbers."""
+
+    @abstractmethod
+    def needs_gradient(self, tensor: Any) -> bool:
+        """Whether a gradient can be sent back from the tensor."""
+
+    @abstractmethod
+    def array(self, tensor: Any) -> np.ndarray:
+        """A copy of the tensor's values."""
+
+    @abstractmethod
+    def tensor(self, array: np.ndarray, *, leaf: bool = False) -> Any:
+        """A tensor of the run's dtype if it is a float; a leaf has a gradient of its own."""
+
+    @abstractmethod
+    def clone(self, tensor: Any) -> Any:
+        """A copy that hands its gradient on."""
+
+    @abstractmethod
+    def version(self, tensor: Any) -> int:
+        """The tensor's count of in-place changes."""
+
+    @abstractmethod
+    def write_over(self, tensor: Any, value: Any) -> None:
+        """Replace the tensor's values in place; gradients go to `value` from then on."""
+
+    @abstractmethod
+    def boundary(
+        self,
+        own: Sequence[Any],
+        gradients: Sequence[np.ndarray | None],
+        outputs: Sequence[np.ndarray],
+        reached: Sequence[str],
+    ) -> list[Any]:
+        """Tensors with the values `outputs` that depend on `own`.
+
+        In backward, the gradient of each is observed under its key in `reached`, and the gradient
+        of each of `own` is the given one.
+        """
+
+    @abstractmethod
+    def layer_gradients(
+        self, fed: Fed, layer: Any, pairs: Sequence[tuple]
+    ) -> list[np.ndarray | None]:
+        """Send gradients back through one layer: what reaches each of the leaves.
+
+        The parameters' gradients are added up for `parameter_gradients`.
+        """
+
+    @abstractmethod
+    def end(self, pairs: Sequence[tuple]) -> None:
+        """Send the model's output gradients back."""
+
+    @abstractmethod
+    def gradient_of(self, leaf: Any) -> np.ndarray | None:
+        """The gradient that reached a leaf."""
+
+    @abstractmethod
+    def parameter_gradients(self, model: Any) -> dict[str, np.ndarray | None]:
+        """The sums of the parameters' gradients by this framework's names."""
+
+
+def _assigned(given: Sequence[Any], own: Sequence[Any], theirs: list[int] | None) -> list | None:
+    """Which of the reference's arguments each own tensor stands for; None where none can be told.
+
+    By position where both sides give as many, else by order where as many are distinct: attention
+    may be called with (x, x, x) there and with (x) here.
+    """
+    if theirs is None:
+        return None
+    if len(given) == len(theirs):
+        first = {id(tensor): theirs[i] for i, tensor in reversed(list(enumerate(given)))}
+        return [first[id(tensor)] for tensor in own]
+    return list(range(len(own))) if len(own) == len(set(theirs)) else None
+
+
+def _summed(
+    indices: Sequence[int], gradients: Sequence[np.ndarray | None]
+) -> dict[int, np.ndarray | None]:
+    sums: dict[int, np.ndarray | None] = {}
+    for index, gradient in zip(indices, gradients, strict=True):
+        earlier = sums.get(index)
+        sums[index] = gradient if earlier is None or gradient is None else earlier + gradient
+    return sums

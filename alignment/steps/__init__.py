@@ -1,0 +1,1 @@
+"""Steps of a comparison, from running a side to judging it."""

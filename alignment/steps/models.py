@@ -1,0 +1,190 @@
+"""The Paddle side end to end in float64 and float32, then layer by layer, each judged at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from alignment.compare import TensorResult, absent
+from alignment.judging.end_to_end import RunJudge, matched_calls, notes_on_calls
+from alignment.judging.layers import LayerJudge
+from alignment.pair import AlignmentError
+from alignment.recording.reference import Reference
+from alignment.recording.reprod_log import ReprodLog
+from alignment.recording.trace import Trace
+from alignment.weights.layout import in_torchs_form
+from alignment.weights.tensors import WeightMap
+
+if TYPE_CHECKING:
+    from alignment.paddle_side.runner import PaddleSide
+
+MODEL_STEPS = ("forward", "loss", "backward")
+
+
+class PaddleRuns:
+    """Runs the Paddle side in both dtypes and judges it.
+
+    Args:
+        side: the Paddle side with its weights.
+        reference: the torch side.
+        weight_map: which torch tensor is which Paddle tensor.
+        steps: the chosen steps.
+        log: takes the float32 values.
+        tell: told what is about to run.
+        wrong_weights: {layer: its first tensor that differs}.
+
+    Attributes:
+        notes: remarks by step, complete after `judged`.
+    """
+
+    def __init__(
+        self,
+        side: PaddleSide,
+        reference: Reference,
+        weight_map: WeightMap,
+        steps: Sequence[str],
+        *,
+        log: ReprodLog,
+        tell: Callable[[str], None],
+        wrong_weights: Mapping[str, str],
+    ) -> None:
+        self._side, self._reference, self._weight_map = side, reference, weight_map
+        self._chosen, self._log, self._tell = steps, log, tell
+        self._judge = RunJudge(reference, weight_map)
+        self._wrong_weights = wrong_weights
+        self._steps = [step for step in MODEL_STEPS if step in steps]
+        self._results: dict[str, list[TensorResult]] = {step: [] for step in self._steps}
+        self.notes: dict[str, list[str]] = {step: list(reference.notes) for step in self._steps}
+
+    def judged(self) -> dict[str, list[TensorResult]]:
+        """The results of each chosen step.
+
+        First what is judged by itself, which names the fault, then what is judged end to end; there
+        a tensor's two results stand together, float64 first.
+
+        Raises:
+            AlignmentError: Paddle can't run it, and nothing that was found explains why.
+        """
+        in_float64: list[str] = []
+        if self._reference.dtype == "float64":
+            trace, in_float64, error = self._run("float64")
+            for step in in_float64:
+                self._results[step] += self._judge.judge(step, trace, "float64", decides=True)
+            for step in self._steps:
+                if step not in in_float64:
+                    self.notes[step].append(f"judged in float32 alone, since {error}")
+            del trace  # hundreds of MB: the next run's values take their place
+        trace, in_float32, error = self._run("float32")
+        for step in in_float32:
+            decides = self._reference.mode == "eval" or step not in in_float64
+            self._results[step] += self._judge.judge(step, trace, "float32", decides=decides)
+        if error and "forward" in self._steps and "forward" not in in_float32:
+            # The layers that returned before the model raised.
+            self._results["forward"] += self._judge.layers(trace, "float32")
+        if error:
+            self._explain(error, next(step for step in self._steps if step not in in_float32))
+        self._write(trace)
+        if "forward" in in_float32:
+            self.notes["forward"] += notes_on_calls(self._reference, trace)
+        results = {step: _interleaved(results) for step, results in self._results.items()}
+        random = self._random(trace, ran=not error)
+        for step, by_themselves in self._by_themselves(trace).items():
+            results[step] = by_themselves + results[step]
+        results[self._steps[0]] = random + results[self._steps[0]]
+        return results
+
+    def _random(self, trace: Trace, *, ran: bool) -> list[TensorResult]:
+        """The failure of a side that gives another value each time."""
+        found = [self._reference.random]
+        if ran:
+            self._tell("Paddle a second time")
+            found.append(self._side.repeat(trace).found("Paddle", self._reference.alone))
+        return [absent(place, None, reason, place) for place, reason in filter(None, found)]
+
+    def _by_themselves(self, trace: Trace) -> dict[str, list[TensorResult]]:
+        """The results of the layers by themselves, for the steps forward and backward."""
+        alone, backward = self._reference.alone, "backward" in self._steps
+        if not alone.values:
+            return {}
+        matched = matched_calls(self._reference, trace)
+        layers = {call: matched[call] for call in trace.tree.finest(matched)}
+        layers = {call: name for call, name in layers.items() if name in alone.inputs}
+        in_order = [call for call in alone.tree.parents if call in set(layers.values())]
+        judge = LayerJudge(self._reference, self._weight_map, in_order, self._wrong_weights)
+        notes = self.notes[self._steps[0]]
+        self._tell("Paddle layer by layer")
+        try:
+            unlike = self._side.by_themselves(
+                alone, layers, judge.observe, dtype="float32", backward=backward
+            )
+            doubtful = judge.finish([layers[call] for call in unlike], backward=backward)
+            if doubtful and self._reference.dtype == "float64":
+                self._settle(judge, layers, backward=backward)
+            notes += [f"called with other arguments than in torch: {', '.join(unlike)}"] * bool(
+                unlike
+            )
+        except AlignmentError as error:
+            notes.append(f"not all layers are judged by themselves, since {error}")
+        found = {"forward": judge.forward(), "backward": judge.backward() if backward else []}
+        return {step: results for step, results in found.items() if step in self._steps}
+
+    def _settle(self, judge: LayerJudge, layers: Mapping[str, str], *, backward: bool) -> None:
+        self._tell("Paddle layer by layer in float64")
+        try:
+            self._side.by_themselves(
+                self._reference.alone, layers, judge.settle, dtype="float64", backward=backward
+            )
+        except AlignmentError:  # it can't run in float64, which the end-to-end run has noted
+            judge.without_float64()
+
+    def _run(self, dtype: str) -> tuple[Trace, list[str], AlignmentError | None]:
+        """What Paddle computes, the chosen steps that it got through, and what stopped it."""
+        self._tell(f"Paddle {dtype}")
+        trace, done = Trace(), []
+        try:
+            self._side.forward(dtype, trace)
+            done.append("forward")
+            if {"loss", "backward"} & set(self._steps):
+                trace.values["loss/loss"] = self._side.loss(dtype, trace.output)
+                done.append("loss")
+            trace.output = None
+            if "backward" in self._steps:
+                trace.values |= self._gradients(dtype, trace).values
+                done.append("backward")
+        except AlignmentError as error:
+            return trace, [step for step in done if step in self._steps], error
+        return trace, [step for step in done if step in self._steps], None
+
+    def _gradients(self, dtype: str, trace: Trace) -> Trace:
+        reference = self._reference
+        same = dtype == reference.dtype
+        activations = reference.trace.values if same else reference.activations
+        return self._side.backward(
+            dtype,
+            activations,
+            reference.trace.of_kind("output_gradient"),
+            matched_calls(reference, trace),
+        )
+
+    def _explain(self, error: AlignmentError, step: str) -> None:
+        """What raised has failed where something was wrong before; else it could not be run."""
+        problems = self._weight_map.problems
+        diverged = any(not result for results in self._results.values() for result in results)
+        if not problems and not diverged:
+            raise error
+        place = f"weights:{problems[0].name}" if problems else ""
+        reason = f"{problems[0]}; then {error}" if problems else str(error)
+        self._results[step].append(absent("the Paddle side", None, reason, place))
+
+    def _write(self, trace: Trace) -> None:
+        others = {k: v for k, v in trace.values.items() if not k.startswith("gradient/")}
+        ours = in_torchs_form(trace.of_kind("gradient"), self._weight_map, self._reference.specs)
+        renamed = {f"gradient/{name}": array for name, array in ours.items()}
+        self._log.write_trace(self._chosen, "paddle", others | renamed)
+
+
+def _interleaved(results: Sequence[TensorResult]) -> list[TensorResult]:
+    by_name: dict[str, list[TensorResult]] = {}
+    for result in results:
+        by_name.setdefault(result.name, []).append(result)
+    return [result for group in by_name.values() for result in group]

@@ -1,0 +1,141 @@
+"""Run the Paddle side and judge it step by step against the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alignment.compare import TensorResult, absent
+from alignment.judging import checks
+from alignment.judging.end_to_end import data_results, weights_results, wrong_layers
+from alignment.pair import AlignmentError, Pair
+from alignment.recording.reference import Reference
+from alignment.recording.reprod_log import ReprodLog
+from alignment.recording.trace import Trace
+from alignment.report.results import StepResult
+from alignment.steps.models import PaddleRuns
+from alignment.steps.torch_reference import Progress, runs_models
+from alignment.steps.train import free_losses, run_paddle_train
+from alignment.weights.layout import transferred_state
+from alignment.weights.matching import match
+
+if TYPE_CHECKING:
+    from alignment.paddle_side.runner import PaddleSide
+
+
+def run_paddle_alone(pair: Pair, steps: Sequence[str], out: Path, *, device: str = "cpu") -> None:
+    """Run the Paddle side with its own weights and leave its reprod_log files in `out`."""
+    side, log = _paddle_side(pair, device), ReprodLog(out)
+    log.write("data", "paddle", side.received())
+    if runs_models(steps):
+        trace = Trace()
+        side.forward("float32", trace)
+        if pair.paddle_loss:
+            trace.values["loss/loss"] = side.loss("float32", trace.output)
+        if "backward" in steps:
+            trace.values |= side.backward("float32", {}, {}, {}).values
+        log.write_trace(steps, "paddle", trace.values)
+    if "train" in steps:
+        log.write("train", "paddle", free_losses(side))
+    for step in steps:
+        if step in pair.checks:
+            log.write(step, "paddle", checks.our_values(pair, step)[0])
+
+
+class PaddleComparison:
+    """The Paddle side of one comparison, judged step by step."""
+
+    def __init__(
+        self,
+        pair: Pair,
+        steps: Sequence[str],
+        reference: Reference,
+        *,
+        device: str,
+        log: ReprodLog,
+        tell: Progress,
+    ) -> None:
+        self.curves: dict[str, list[float]] = {}
+        self._pair, self._steps, self._reference = pair, steps, reference
+        self._log, self._tell = log, tell
+        self._side = _paddle_side(pair, device)
+        self._map = match(
+            reference.specs, self._side.tensors(), rename=pair.rename, convert=pair.convert or None
+        )
+        if pair.transfer:
+            state = transferred_state(self._map, reference.weights, self._side.weights())
+            self._side.load(state)
+        self._results: dict[str, list[TensorResult]] = {step: [] for step in steps}
+        self._notes: dict[str, list[str]] = {step: [] for step in steps}
+
+    def results(self, *, release: bool) -> list[StepResult]:
+        """Run and judge all steps; `release` lets go of torch's values once they are judged."""
+        received = self._side.received()
+        self._log.write("data", "paddle", received)
+        if "data" in self._steps:
+            self._results["data"] += data_results(self._reference, received)
+        weights = weights_results(self._reference, self._map, self._side.weights())
+        if "weights" in self._steps:
+            self._results["weights"] += weights
+        if runs_models(self._steps):
+            self._run_models(wrong_layers(weights))
+        for step in self._steps:
+            if step in self._pair.checks:
+                self._run_checks(step)
+        if release:
+            self._reference.release()
+        if "train" in self._steps:
+            self._run_train()
+        return [
+            StepResult(step, tuple(self._results[step]), tuple(self._notes[step]))
+            for step in self._steps
+        ]
+
+    def _run_models(self, wrong_weights: Mapping[str, str]) -> None:
+        runs = PaddleRuns(
+            self._side,
+            self._reference,
+            self._map,
+            self._steps,
+            log=self._log,
+            tell=self._tell,
+            wrong_weights=wrong_weights,
+        )
+        for step, judged in runs.judged().items():
+            self._results[step] += judged
+            self._notes[step] += runs.notes[step]
+
+    def _run_checks(self, step: str) -> None:
+        self._tell(f"{step}: Paddle's values")
+        ours, raised = checks.our_values(self._pair, step)
+        self._log.write(step, "paddle", ours)
+        self._results[step] += checks.judged(self._reference.checks[step], ours, raised)
+
+    def _run_train(self) -> None:
+        try:
+            judged, notes, self.curves = run_paddle_train(
+                self._reference, self._side, self._map, self._log, self._tell
+            )
+        except AlignmentError as error:
+            if all(result for results in self._results.values() for result in results):
+                raise
+            # Something was wrong before, and most likely this is why it raised.
+            judged, notes = [absent("the Paddle side", None, str(error))], []
+        if "weights" not in self._steps:
+            self._results["train"] += [
+                absent(problem.name, None, problem.message, f"weights:{problem.name}")
+                for problem in self._map.problems
+            ]
+        self._results["train"] += judged
+        self._notes["train"] += notes
+
+
+def _paddle_side(pair: Pair, device: str) -> PaddleSide:
+    try:
+        from alignment.paddle_side.runner import PaddleSide
+    except ImportError as error:
+        raise AlignmentError(
+            f"paddle can't be imported ({error}); --side torch records what torch computes"
+        ) from error
+    return PaddleSide(pair, device)

@@ -1,0 +1,1 @@
+"""Run the torch model: whole, layer by layer, and in training."""

@@ -1,0 +1,273 @@
+"""How far torch float32 is off on each layer by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from alignment.compare import relative_error
+from alignment.recording.calls import CallWatch
+from alignment.recording.layerwise import Alone, Fed, GuidedRun
+from alignment.recording.nested import flatten
+from alignment.recording.trace import LayerRecorder, Trace, counterpart
+from alignment.weights.models import array_of_torch
+
+PERTURBATION = 2.0**-23
+"""An output gradient is also sent back with each element moved by up to this, one rounding: a sum
+of few terms may be exact by luck, and its error then says nothing about another order of them."""
+
+WORST_PERTURBED = 1e-4
+"""No larger error is believed of that: where a rounding decides (equal maxima), all may move."""
+
+
+def watch_torch(
+    model: torch.nn.Module, rename: Mapping[str, str], on_begin: Any = None, on_end: Any = None
+) -> CallWatch:
+    """A watch over the calls of all modules below the model."""
+    return CallWatch(
+        ((name, module) for name, module in model.named_modules() if name),
+        rename,
+        add_pre_hook=lambda module, hook: module.register_forward_pre_hook(
+            hook, prepend=True, with_kwargs=True
+        ),
+        add_post_hook=lambda module, hook: module.register_forward_hook(hook, with_kwargs=True),
+        on_begin=on_begin,
+        on_end=on_end,
+    )
+
+
+def recording(model: torch.nn.Module, trace: Trace) -> CallWatch:
+    """A watch that adds the calls and the layers' outputs to a trace."""
+    recorder = LayerRecorder(
+        trace,
+        is_tensor=torch.is_tensor,
+        to_array=array_of_torch,
+        version=lambda tensor: tensor._version,
+    )
+    watch = watch_torch(model, {}, on_end=recorder)
+    trace.tree = watch.tree
+    return watch
+
+
+def is_float(value: Any) -> bool:
+    """Whether a value is a tensor of floating-point or complex numbers."""
+    return torch.is_tensor(value) and (value.is_floating_point() or value.is_complex())
+
+
+class TorchGuided(GuidedRun):
+    """A guided run of torch in float32: how far rounding takes the reference's own layers.
+
+    It stops at the layers that call no others. A layer that does is also run by itself, in case
+    that Paddle's counterpart has no such parts.
+
+    Args:
+        alone: the reference; its `rounding` is filled in.
+        device: "cpu" or "cuda".
+        backward: whether to go back as well.
+    """
+
+    def __init__(self, alone: Alone, *, device: str, backward: bool) -> None:
+        innermost = alone.tree.finest(alone.inputs)
+        layers = {call: call for call in innermost}
+        super().__init__(alone, layers, self._measure, dtype="float32", backward=backward)
+        self._device = device
+        self._sums: dict[int, torch.Tensor] = {}
+        self._moved_sums: dict[int, torch.Tensor] = {}
+        self._generator = torch.Generator().manual_seed(0)
+
+    def _measure(self, key: str, array: np.ndarray | None) -> None:
+        reference = counterpart(key, self.alone.values)
+        if reference is not None and array is not None:
+            error = relative_error(reference, array)
+            self.alone.rounding[key] = max(error, self.alone.rounding.get(key, 0.0))
+            if array.dtype != reference.dtype:
+                self.alone.dtypes[key] = str(array.dtype)
+
+    def watch(self, model: Any, rename: Mapping[str, str], on_begin: Any, on_end: Any) -> CallWatch:
+        """A watch over the model's calls."""
+        self._watch = watch_torch(model, rename, on_begin, on_end)
+        self._names = {id(p): name for name, p in model.named_parameters()}
+        return self._watch
+
+    def pass_by(self, call: str, layer: Any, args: tuple, kwargs: dict) -> None:
+        """Run a layer with parts by itself, given what the reference gave it."""
+        fed, handed = self.feed(call, args, kwargs)
+        if fed is None:
+            return
+        self._watch.paused = True
+        try:
+            output = layer(*handed[0], **handed[1])
+        finally:
+            self._watch.paused = False
+        named = list(flatten(output, torch.is_tensor, call))
+        for name, tensor in named:
+            self._measure(f"gave/{name}", self.array(tensor))
+        pairs = self.with_gradients(named, "gave_gradient") if self.backward else []
+        if pairs:
+            self._measure_gradients(fed, layer, pairs)
+
+    def _measure_gradients(self, fed: Fed, layer: torch.nn.Module, pairs: Sequence[tuple]) -> None:
+        gradients, parameters = self._back(pairs, fed.leaves, layer, moved=False)
+        for index, gradient in enumerate(gradients):
+            self._measure(f"given_gradient/{fed.name}[{index}]", _array_or_none(gradient))
+        for parameter, gradient in parameters.items():
+            name = self._names[id(parameter)]
+            reference = self.alone.values.get(f"gradient/{name}")
+            if reference is not None and gradient is not None:
+                error = relative_error(reference, array_of_torch(gradient))
+                self.alone.rounding[f"gradient@{fed.name}/{name}"] = error
+
+    def layer_gradients(
+        self, fed: Fed, layer: Any, pairs: Sequence[tuple]
+    ) -> list[np.ndarray | None]:
+        """Send gradients back through one layer, and a second time slightly moved."""
+        gradients, parameters = self._back(pairs, fed.leaves, layer, moved=False)
+        moved, moved_parameters = self._back(pairs, fed.leaves, layer, moved=True)
+        for sums, found in ((self._sums, parameters), (self._moved_sums, moved_parameters)):
+            for parameter, gradient in found.items():
+                if gradient is not None:
+                    earlier = sums.get(id(parameter))
+                    sums[id(parameter)] = gradient if earlier is None else earlier + gradient
+        for index, gradient in enumerate(moved):
+            self._measure_moved(f"given_gradient/{fed.name}[{index}]", _array_or_none(gradient))
+        return [_array_or_none(gradient) for gradient in gradients]
+
+    def _measure_moved(self, key: str, array: np.ndarray | None) -> None:
+        reference = self.alone.values.get(key)
+        if reference is not None and array is not None:
+            error = min(relative_error(reference, array), WORST_PERTURBED)
+            self.alone.rounding[key] = max(error, self.alone.rounding.get(key, 0.0))
+
+    def _back(
+        self, pairs: Sequence[tuple], leaves: Sequence[Any], layer: torch.nn.Module, *, moved: bool
+    ) -> tuple[list, dict]:
+        parameters = [p for p in layer.parameters() if p.requires_grad]
+        wanted = [leaf for leaf in leaves if leaf.requires_grad]
+        if not pairs or not [*wanted, *parameters]:
+            return [None] * len(leaves), {}
+        gradients = [g for _, g in pairs]
+        if moved:
+            gradients = [g * (1 + PERTURBATION * self._noise(g)) for g in gradients]
+        found = torch.autograd.grad(
+            [t for t, _ in pairs],
+            [*wanted, *parameters],
+            gradients,
+            allow_unused=True,
+            retain_graph=True,
+        )
+        by_leaf = dict(zip(map(id, wanted), found, strict=False))
+        of_parameters = dict(zip(parameters, found[len(wanted) :], strict=True))
+        return [by_leaf.get(id(leaf)) for leaf in leaves], of_parameters
+
+    def _noise(self, like: torch.Tensor) -> torch.Tensor:
+        noise = torch.rand(like.shape, generator=self._generator, dtype=torch.float32)
+        return (2 * noise - 1).to(like.device, like.dtype)
+
+    def end(self, pairs: Sequence[tuple]) -> None:
+        """Send the model's output gradients back."""
+        if pairs:
+            torch.autograd.backward([t for t, _ in pairs], [g for _, g in pairs])
+
+    def gradient_of(self, leaf: torch.Tensor) -> np.ndarray | None:
+        """The gradient that reached a leaf."""
+        return _array_or_none(leaf.grad)
+
+    def parameter_gradients(self, model: torch.nn.Module) -> dict[str, np.ndarray | None]:
+        """Sums over the layers, and over code between them that uses a parameter itself."""
+        made = {}
+        for name, parameter in model.named_parameters():
+            total = _sum(self._sums.get(id(parameter)), parameter.grad)
+            moved = _sum(self._moved_sums.get(id(parameter)), parameter.grad)
+            self._measure_moved(f"gradient/{name}", _array_or_none(moved))
+            made[name] = _array_or_none(total)
+        return made
+
+    def is_tensor(self, value: Any) -> bool:
+        """Whether a value is a tensor of torch."""
+        return torch.is_tensor(value)
+
+    def is_float(self, tensor: torch.Tensor) -> bool:
+        """Whether it holds floating-point numbers."""
+        return is_float(tensor)
+
+    def needs_gradient(self, tensor: torch.Tensor) -> bool:
+        """Whether a gradient can be sent back from the tensor."""
+        return tensor.requires_grad
+
+    def array(self, tensor: torch.Tensor) -> np.ndarray:
+        """A copy of the tensor's values."""
+        return array_of_torch(tensor)
+
+    def tensor(self, array: np.ndarray, *, leaf: bool = False) -> torch.Tensor:
+        """A tensor in float32 if it is a float; a leaf has a gradient of its own."""
+        tensor = torch.from_numpy(np.array(array, order="C")).to(self._device)
+        if tensor.is_floating_point():
+            tensor = tensor.to(torch.float32)
+        return tensor.requires_grad_(leaf and is_float(tensor))
+
+    def clone(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A copy that hands its gradient on."""
+        return tensor.clone()
+
+    def version(self, tensor: torch.Tensor) -> int:
+        """The tensor's count of in-place changes."""
+        return tensor._version
+
+    def write_over(self, tensor: torch.Tensor, value: torch.Tensor) -> None:
+        """Replace the tensor's values in place."""
+        tensor.copy_(value)
+
+    def boundary(
+        self,
+        own: Sequence[torch.Tensor],
+        gradients: Sequence[np.ndarray | None],
+        outputs: Sequence[np.ndarray],
+        reached: Sequence[str],
+    ) -> list[torch.Tensor]:
+        """See `GuidedRun.boundary`."""
+        floats = [(t, g) for t, g in zip(own, gradients, strict=True) if t.requires_grad]
+        made = _Boundary.apply(
+            self, outputs, reached, [g for _, g in floats], self.anchor, *(t for t, _ in floats)
+        )
+        return list(made)
+
+
+class _Boundary(torch.autograd.Function):
+    """The reference's outputs in the place of a layer's, its gradients in the place of the own."""
+
+    @staticmethod
+    def forward(ctx, run, outputs, reached, gradients, anchor, *own):  # noqa: ANN001
+        """Give the outputs."""
+        ctx.run, ctx.reached, ctx.gradients = run, reached, gradients
+        ctx.shapes = [(tensor.shape, tensor.dtype) for tensor in own]
+        made = tuple(run.tensor(array) for array in outputs)
+        ctx.mark_non_differentiable(*(tensor for tensor in made if not is_float(tensor)))
+        ctx.device = anchor.device
+        return made
+
+    @staticmethod
+    def backward(ctx, *arrived):  # noqa: ANN001
+        """Observe what arrives; give the reference's."""
+        for key, gradient in zip(ctx.reached, arrived, strict=True):
+            if is_float(gradient):
+                ctx.run.observe(key, array_of_torch(gradient))
+        handed_on = [
+            torch.zeros(shape, dtype=dtype, device=ctx.device)
+            if gradient is None or tuple(shape) != gradient.shape
+            else ctx.run.tensor(gradient).to(dtype)
+            for gradient, (shape, dtype) in zip(ctx.gradients, ctx.shapes, strict=True)
+        ]
+        return None, None, None, None, None, *handed_on
+
+
+def _sum(first: torch.Tensor | None, second: torch.Tensor | None) -> torch.Tensor | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return first + second
+
+
+def _array_or_none(tensor: torch.Tensor | None) -> np.ndarray | None:
+    return None if tensor is None else array_of_torch(tensor)

@@ -1,0 +1,1 @@
+"""Which torch tensor is which Paddle tensor, and the files that hold them."""

@@ -1,0 +1,1 @@
+"""Convert checkpoints between torch and Paddle, both ways, every tensor accounted for."""

@@ -1,0 +1,1 @@
+"""Configuration files: schema, inheritance, and sentences about mistakes."""

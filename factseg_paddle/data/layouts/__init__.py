@@ -1,0 +1,1 @@
+"""Find the image and mask files of the data sets as they are published."""

@@ -1,0 +1,170 @@
+"""The files of a data set: which image belongs to which mask, and whether their headers fit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from factseg_paddle.data.images.headers import ImageHeader, read_header
+from factseg_paddle.files import refuse_other_names
+
+MAT_SUFFIX = ".mat"
+"""Of masks whose size no header tells; see `factseg_paddle.data.images.sbd_masks`."""
+
+CHECK_COMMAND = "python scripts/prepare_isaid.py --check"
+
+
+class DataError(ValueError):
+    """Data that are absent or can't be used; the message names the file and what to do."""
+
+
+@dataclass(frozen=True)
+class PairFiles:
+    """An image and its mask.
+
+    Attributes:
+        name: of the image, without suffix.
+        image: its file; one that a list names may be missing.
+        mask: its file, which may be missing; None where the data have no masks.
+    """
+
+    name: str
+    image: Path
+    mask: Path | None
+
+
+@dataclass(frozen=True)
+class Headers:
+    """What the headers of a split say.
+
+    Attributes:
+        images: of each pair; None where it can't be read.
+        problems: sentences, each with a file's name, in the order of the pairs.
+    """
+
+    images: tuple[ImageHeader | None, ...]
+    problems: tuple[str, ...]
+
+    def check(self) -> None:
+        """Raise a DataError where there are problems."""
+        if self.problems:
+            rest = len(self.problems) - 1
+            more = (
+                f"; and {rest} more problems, {CHECK_COMMAND} lists them "
+                "(give it the same --config or --dataset_root)"
+            )
+            raise DataError(self.problems[0] + (more if rest else ""))
+
+
+def read_headers(pairs: Iterable[PairFiles]) -> Headers:
+    """Read the headers of all files; what can be seen there is found before any work begins.
+
+    A mask that is missing is a problem, as are sizes that differ, 16 bits a channel, a TIFF with
+    more than red, green and blue or with 2 to 7 bits, a mask in a lossy format and a file that is
+    no image. SBD's masks say their size where they are decoded.
+    """
+    images: list[ImageHeader | None] = []
+    problems: list[str] = []
+    for pair in pairs:
+        image, faults = read_image_header(pair.image)
+        images.append(image)
+        problems += faults
+        mask, faults = read_mask_header(pair.mask) if pair.mask is not None else (None, [])
+        problems += faults
+        if image and mask and (image.height, image.width) != (mask.height, mask.width):
+            problems.append(
+                sizes_differ(pair, (image.height, image.width), (mask.height, mask.width))
+            )
+    return Headers(tuple(images), tuple(problems))
+
+
+def sizes_differ(pair: PairFiles, image: Sequence[int], mask: Sequence[int]) -> str:
+    """The sentence about an image and a mask of other heights and widths."""
+    return (
+        f"image {pair.image} is {image[0]} x {image[1]} pixels (rows x columns) but "
+        f"mask {pair.mask} is {mask[0]} x {mask[1]}; check that they are a pair"
+    )
+
+
+def read_names(path: Path) -> list[str]:
+    """The names of a list that exists, one a line, sorted; empty lines count for nothing.
+
+    Raises:
+        DataError: it is no text, empty, or names one twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows' editor begins with it
+    except UnicodeDecodeError as error:
+        raise DataError(f"the list {path} is no UTF-8 text; give one name a line") from error
+    names = [line.strip() for line in lines if line.strip()]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(f"the list {path} names {named(twice)} more than once; keep one")
+    if not names:
+        raise DataError(f"the list {path} is empty; give one name a line, without suffix")
+    return sorted(names)
+
+
+def files_with_suffix(folder: Path, suffix: str) -> list[Path]:
+    """Files directly in a folder, sorted by name; hidden ones, such as macOS's `._*`, are none.
+
+    The order is that of the names and not of the file system, so a seed fixes what is drawn.
+
+    Raises:
+        DataError: a name is no UTF-8.
+    """
+    found = sorted(
+        path
+        for path in folder.iterdir()
+        if path.name.endswith(suffix) and not path.name.startswith(".") and path.is_file()
+    )
+    for path in found:
+        try:
+            refuse_other_names(path)
+        except ValueError as error:
+            raise DataError(str(error)) from error
+    return found
+
+
+def named(names: Sequence[str]) -> str:
+    """The first names of many, as messages show them."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def read_mask_header(path: Path) -> tuple[ImageHeader | None, list[str]]:
+    """As `read_image_header` for a mask; SBD's have no header, which is no problem."""
+    if path.suffix == MAT_SUFFIX and path.is_file():
+        return None, []
+    header, problems = read_image_header(path, "mask")
+    if header and header.format == "JPEG":
+        problems.append(
+            f"mask {path} is a JPEG, which changes colours and indices; save masks as PNG"
+        )
+    return header, problems
+
+
+def read_image_header(path: Path, kind: str = "image") -> tuple[ImageHeader | None, list[str]]:
+    """The header of an image, None where it can't be read, and what is wrong with it."""
+    try:
+        header = read_header(path)
+    except FileNotFoundError:
+        return None, [f"{kind} {path} does not exist; add it, or remove its partner"]
+    except ValueError as error:
+        return None, [f"{kind} {error}"]
+    except OSError as error:
+        return None, [f"{kind} {path} can't be read: {error.strerror or error}"]
+    problems, is_tiff = [], header.format == "GTiff"
+    if header.bits > 8 or (is_tiff and header.bits not in (1, 8)):
+        problems.append(f"{kind} {path} has {header.bits} bits a channel; convert it to 8 bits")
+    elif is_tiff and header.channels not in (1, 3):
+        problems.append(
+            f"{kind} {path} is a TIFF of {header.channels} channels, not all of which are colours; "
+            "save it as RGB or as PNG"
+        )
+    return header, problems
+
+
+STORE_FILE = "store.json"

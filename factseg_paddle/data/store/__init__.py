@@ -1,0 +1,1 @@
+"""The prepared store, whose windows are read without decoding whole images."""

@@ -1,0 +1,1 @@
+"""Painted aerial scenes, the data of a first run."""

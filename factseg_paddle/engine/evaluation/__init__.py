@@ -1,0 +1,1 @@
+"""Evaluation by sliding window, resumable, with its report."""

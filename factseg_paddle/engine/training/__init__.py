@@ -1,0 +1,1 @@
+"""Training: start, loop, checkpoints, validation."""

@@ -1,0 +1,1 @@
+"""Optimizer state by structured names, and hyperparameters."""

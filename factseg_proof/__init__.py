@@ -1,0 +1,1 @@
+"""The proof that our networks are their references, and that the harness finds faults."""

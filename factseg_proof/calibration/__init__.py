@@ -1,0 +1,1 @@
+"""How far apart right networks are: the measurement behind the tolerances."""
