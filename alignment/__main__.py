@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from alignment.cli import REPOSITORY, could_not, quieten_frameworks
+from alignment.cli import REPOSITORY, exit_with_error, quieten_frameworks
 from alignment.pair import STEPS, AlignmentError, Pair
 from alignment.pair_files import Request, load_pair
 from alignment.recording.reference import Reference
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None, *, default_out: str = "output/alignm
         ):
             passed, text = _run(args, progress)
     except (AlignmentError, OSError, ImportError) as error:
-        return could_not("alignment could not run", error)
+        return exit_with_error("alignment could not run", error)
     print(text)
     return 0 if passed else 1
 

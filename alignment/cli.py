@@ -7,14 +7,14 @@ import os
 import warnings
 from pathlib import Path
 
-from factseg_paddle.cli import explain, refuse
+from factseg_paddle import cli
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-def could_not(what: str, error: Exception | str) -> int:
+def exit_with_error(what: str, error: Exception | str) -> int:
     """Say `what` could not be done and why, a framework's error of many lines in one; gives 2."""
-    return refuse(what, " ".join(explain(error).split()))
+    return cli.exit_with_error(what, " ".join(cli.explain(error).split()))
 
 
 def quieten_frameworks() -> None:

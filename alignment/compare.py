@@ -74,7 +74,7 @@ def compare(
     allowed: float,
     dtype: str | None = None,
     scale: float = 0.0,
-    jumps: np.ndarray | None = None,
+    discontinuities: np.ndarray | None = None,
     decides: bool = True,
     comparison: str = "end_to_end",
     place: str = "",
@@ -88,8 +88,8 @@ def compare(
         allowed: largest error that passes.
         dtype: dtype that `ours` should have; that of the reference where None.
         scale: of the tensors of this kind, see `scale_of` and SCALE_FLOOR.
-        jumps: by how much rounding may move each element of the reference (a top-k selection);
-            elements that move by no more are declared. Same shape as the reference.
+        discontinuities: by how much rounding may move each element of the reference (a top-k
+            selection); elements that move by no more are declared. Same shape as the reference.
         decides: False shows the error and lets it pass as declared.
         comparison: "end_to_end" or "by_itself".
         place: see `TensorResult`.
@@ -112,8 +112,8 @@ def compare(
     stretch = unit / largest_value(reference) if largest_value(reference) else 1.0
     limits = allowed * unit
     at_a_jump = np.zeros(difference.shape, bool)
-    if jumps is not None:
-        at_a_jump = (difference > limits) & (difference <= 1.5 * jumps + limits)
+    if discontinuities is not None:
+        at_a_jump = (difference > limits) & (difference <= 1.5 * discontinuities + limits)
     error = _quotient(_largest(difference[~at_a_jump]), unit) * stretch
     allowed *= stretch
     if not error <= allowed:
@@ -148,9 +148,13 @@ def declared(name: str, ours: np.ndarray, reason: str) -> TensorResult:
 
 
 def relative_error(
-    reference: np.ndarray, other: np.ndarray, *, scale: float = 0.0, jumps: np.ndarray | None = None
+    reference: np.ndarray,
+    other: np.ndarray,
+    *,
+    scale: float = 0.0,
+    discontinuities: np.ndarray | None = None,
 ) -> float:
-    """The error of torch float32 against torch float64, elements at jumps left out.
+    """The error of torch float32 against torch float64, elements at discontinuities left out.
 
     Infinite where an element is finite on one side only: then float32 has no error to go by.
     """
@@ -159,8 +163,8 @@ def relative_error(
     if _difference_of_non_finite(reference, other):
         return math.inf
     difference, unit = _difference(reference, other, SCALE_FLOOR["float32"] * scale)
-    if jumps is not None:
-        difference = difference[jumps == 0]
+    if discontinuities is not None:
+        difference = difference[discontinuities == 0]
     return _quotient(_largest(difference), unit)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from alignment.weights.checkpoint_files import (
     PREFIX,
     Checkpoint,
-    Form,
+    Envelope,
     Side,
     dtype_name,
     read_checkpoint,
@@ -94,7 +94,7 @@ def convert(source: Path, output: Path, to: Side, *, arch: str = "auto") -> Conv
     origin = read_manifest(source, source_sha256)
     if isinstance(origin, Manifest) and not _names_fit(origin, variant, checkpoint):
         origin = f"{manifest_path(source).name} names other tensors"
-    form = origin.form if isinstance(origin, Manifest) else Form()
+    form = origin.form if isinstance(origin, Manifest) else Envelope()
     items = _items(checkpoint, variant, origin)
     names = [item.spec.torch_name for item in items]
     known = origin.optimizer_sha256 if isinstance(origin, Manifest) else None
@@ -208,7 +208,9 @@ def _bare(name: str) -> str:
     return name.removeprefix(PREFIX)
 
 
-def _write(path: Path, to: Side, items: Sequence[_Item], form: Form, optimizer: Optimizer) -> None:
+def _write(
+    path: Path, to: Side, items: Sequence[_Item], form: Envelope, optimizer: Optimizer
+) -> None:
     named = [(item.name(to), item.array) for item in items]
     state = {form.prefix + name: array for name, array in named if name}
     if to == "paddle":
@@ -240,7 +242,7 @@ def _verify(path: Path, to: Side, items: Sequence[_Item], checkpoint: Checkpoint
 
 
 def _records(
-    items: Sequence[_Item], to: Side, source: Form, output: Form
+    items: Sequence[_Item], to: Side, source: Envelope, output: Envelope
 ) -> tuple[TensorRecord, ...]:
     torch_prefix, paddle_prefix = (
         (source.prefix, output.prefix) if to == "paddle" else (output.prefix, source.prefix)

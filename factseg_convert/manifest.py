@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alignment.weights.checkpoint_files import PREFIX, WRAPPERS, Form, is_plain
+from alignment.weights.checkpoint_files import PREFIX, WRAPPERS, Envelope, is_plain
 from factseg_paddle.files import sha256_of_array, shown
 
 _FORMAT = "factseg_paddle.weights/1"
@@ -46,7 +46,7 @@ class Manifest:
     output: str
     output_sha256: str
     model: str
-    form: Form
+    form: Envelope
     tensors: tuple[TensorRecord, ...]
     optimizer: str | None = None
     optimizer_sha256: str | None = None
@@ -131,7 +131,7 @@ def _parse(content: dict) -> Manifest:
     )
 
 
-def _form(content: dict) -> Form:
+def _form(content: dict) -> Envelope:
     wrapper, prefix = content["wrapper"], content["prefix"]
     others, dropped = content["others"], content["dropped"]
     _require(wrapper is None or wrapper in WRAPPERS, "wrapper", wrapper)
@@ -144,7 +144,7 @@ def _form(content: dict) -> Form:
     for key in (optimizer, scheduler):
         is_right = key is None or (wrapper and isinstance(key, str) and key not in others)
         _require(is_right, "optimizer's or scheduler's key", key)
-    return Form(wrapper, prefix, others, tuple(dropped), optimizer, scheduler)
+    return Envelope(wrapper, prefix, others, tuple(dropped), optimizer, scheduler)
 
 
 def _record(content: dict) -> TensorRecord:

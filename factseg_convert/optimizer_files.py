@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from alignment.weights.checkpoint_files import Checkpoint, Form
+from alignment.weights.checkpoint_files import Checkpoint, Envelope
 from alignment.weights.models import array_of_torch
 from alignment.weights.torch_files import load_torch_file
 from factseg_convert.architectures import Variant
@@ -39,7 +39,7 @@ class Optimizer:
     All but `form` and `notes` are None where there is no optimizer, or none that can be converted.
     """
 
-    form: Form
+    form: Envelope
     notes: tuple[str, ...] = ()
     state: Mapping[str, Any] | None = None
     opt: Mapping[str, Any] | None = None
@@ -50,7 +50,7 @@ def read_optimizer(
     checkpoint: Checkpoint,
     variant: Variant,
     names: Sequence[str],
-    form: Form,
+    form: Envelope,
     output: Path,
     known_sha256: str | None,
 ) -> Optimizer:
@@ -88,7 +88,7 @@ def optimizer_key(checkpoint: Checkpoint) -> str | None:
     """The key under which a torch file has its optimizer's state."""
     if checkpoint.side == "paddle":
         return None
-    return next((key for key in ("opt", "optimizer") if key in checkpoint.beside), None)
+    return next((key for key in ("opt", "optimizer") if key in checkpoint.extras), None)
 
 
 def pdopt_to_write(source: Path, output: Path, optimizer: Optimizer) -> Path | None:
@@ -141,22 +141,22 @@ def same(one: Any, other: Any) -> bool:
 
 def _of_torch(checkpoint: Checkpoint, variant: Variant, output: Path) -> Optimizer:
     """The optimizer of a torch file; where it can't be converted, the notes say why."""
-    form, beside = checkpoint.form, checkpoint.beside
+    form, extras = checkpoint.form, checkpoint.extras
     key = optimizer_key(checkpoint)
     if key is None:
         return Optimizer(form)
-    scheduler_key = next((key for key in ("scheduler", "lr_scheduler") if key in beside), None)
-    scheduler = beside[scheduler_key] if scheduler_key else None
+    scheduler_key = next((key for key in ("scheduler", "lr_scheduler") if key in extras), None)
+    scheduler = extras[scheduler_key] if scheduler_key else None
     parameters = _parameters(variant, checkpoint.state)
     step = form.others.get("global_step")
     step = step if type(step) is int and step >= 0 else None
     weights = map_of_specs(variant.specs)
     try:
-        state = to_paddle(beside[key], parameters, weights, step=step, scheduler=scheduler)
+        state = to_paddle(extras[key], parameters, weights, step=step, scheduler=scheduler)
         if scheduler is None and step is not None:  # so it is in FactSeg's published files
             rate = float(state["groups"][0]["lr"])
             state["scheduler"] = {"last_epoch": step, "last_lr": rate}
-        if not same(to_torch(state, parameters, variant.specs), beside[key]):
+        if not same(to_torch(state, parameters, variant.specs), extras[key]):
             raise OptimizerStateError("it would come back otherwise")
     except OptimizerStateError as error:
         return Optimizer(form, (f"{key}, beside the weights, is not converted: {error}",))
@@ -171,7 +171,7 @@ def _of_torch(checkpoint: Checkpoint, variant: Variant, output: Path) -> Optimiz
 
 
 def _of_paddle(
-    pdopt: Path, variant: Variant, names: Sequence[str], form: Form, *, is_its_own: bool
+    pdopt: Path, variant: Variant, names: Sequence[str], form: Envelope, *, is_its_own: bool
 ) -> Optimizer:
     """The optimizer of a `.pdopt` file for a torch file of the given form.
 

@@ -56,7 +56,7 @@ def importing_paddle() -> Iterator[None]:
 
     The import puts a handler of its own in the place of the one for SIGTERM, which ends the
     process at once; and what a handler raises within an import can come out as an ImportError.
-    The advice, two lines on stderr, is about OpenBLAS and ranks; see `share_out_cores`.
+    The advice, two lines on stderr, is about OpenBLAS and ranks; see `configure_threads`.
     """
     earlier = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     try:
@@ -89,7 +89,7 @@ class _WithoutAdvice(io.TextIOBase):
         return self._stream.isatty()
 
 
-def share_out_cores() -> None:
+def configure_threads() -> None:
     """Let Paddle compute with every core of this process, divided among the ranks of a launch.
 
     To be called before Paddle is imported, which else takes one. What OMP_NUM_THREADS says already
@@ -111,7 +111,7 @@ def explain(error: Exception | str) -> str:
     return f"{error}; install what is missing: pip install -r requirements.txt"
 
 
-def refuse(prog: str, error: Exception | str, status: int = 2) -> int:
+def exit_with_error(prog: str, error: Exception | str, status: int = 2) -> int:
     """Say on stderr what was wrong; gives the exit status, 2 for what could not be done."""
     print(f"{prog}: {explain(error)}", file=sys.stderr)
     return status

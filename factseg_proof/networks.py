@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from alignment.cli import REPOSITORY, could_not
+from alignment.cli import REPOSITORY, exit_with_error
 from alignment.pair import STEPS, AlignmentError
 from factseg_paddle.cli import ArgumentParser
 
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     names, options = args.networks or known, ["--train-steps", str(args.train_steps)]
     if unknown := [name for name in names if name not in known]:
         sentence = explain_unknown("network", unknown[0], known)
-        return could_not("factseg_proof.networks could not run", sentence)
+        return exit_with_error("factseg_proof.networks could not run", sentence)
     if args.steps:
         options = ["--steps", *args.steps, *(options if "train" in args.steps else [])]
     aligned = not_run = 0

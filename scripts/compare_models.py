@@ -20,8 +20,8 @@ from alignment.steps.environment import environment_of
 from factseg_paddle.cli import (
     ArgumentParser,
     Stopped,
-    refuse,
-    share_out_cores,
+    configure_threads,
+    exit_with_error,
     stop_on_signals,
 )
 from factseg_proof.costs.measure import count, measure
@@ -51,12 +51,12 @@ Exit status: 0 all networks ran, 1 some did not, 2 could not start, 130 or 143 t
 def main(argv: list[str] | None = None) -> int:
     """Print the table line by line and write the files; progress on stderr."""
     args = _parser().parse_args(argv)
-    share_out_cores()
+    configure_threads()
     try:
         with stop_on_signals():
             return _compare(args)
     except (ImportError, ValueError, OSError) as error:
-        return refuse("compare_models.py", error)
+        return exit_with_error("compare_models.py", error)
     except Stopped as stop:
         print(f"compare_models.py: {stop}; nothing is written", file=sys.stderr)
         return stop.status

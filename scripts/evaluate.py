@@ -12,9 +12,9 @@ from tqdm import tqdm
 from factseg_paddle.cli import (
     ArgumentParser,
     Stopped,
+    configure_threads,
+    exit_with_error,
     importing_paddle,
-    refuse,
-    share_out_cores,
     stop_on_signals,
 )
 
@@ -37,7 +37,7 @@ Exit status: 0 evaluated, 1 stopped itself, 2 could not start, 130 or 143 told t
 def main(argv: list[str] | None = None) -> int:
     """Print the table of classes and the summary; progress on stderr."""
     args = _parser().parse_args(argv)
-    share_out_cores()
+    configure_threads()
     changes = {"eval.flip": True} if args.flip else {}
     for key, value in (
         ("data.dataset_root", args.dataset_root),
@@ -76,7 +76,7 @@ def _evaluate(args: argparse.Namespace, changes: dict) -> int:
         )
         total = run.inputs_left
     except (ImportError, ValueError, OSError) as error:
-        return refuse("evaluate.py", error)
+        return exit_with_error("evaluate.py", error)
     try:
         with tqdm(total=total, desc="evaluating", unit="window", file=sys.stderr) as bar:
             evaluated = run.run(bar.update, worst=args.worst)

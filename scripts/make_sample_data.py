@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tqdm import tqdm
 
-from factseg_paddle.cli import ArgumentParser, refuse
+from factseg_paddle.cli import ArgumentParser, exit_with_error
 
 EXAMPLES = """examples:
   python scripts/make_sample_data.py --output output/sample
@@ -39,9 +39,9 @@ def main(argv: list[str] | None = None) -> int:
             track=lambda numbers: tqdm(numbers, desc="painting", unit="image", file=sys.stderr),
         )
     except (ImportError, ValueError) as error:
-        return refuse(parser.prog, error)
+        return exit_with_error(parser.prog, error)
     except OSError as error:
-        return refuse(parser.prog, f"cannot write under {args.output}: {error}")
+        return exit_with_error(parser.prog, f"cannot write under {args.output}: {error}")
     print(f"{args.output}: {summary}")
     return 0
 

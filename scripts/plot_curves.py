@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from factseg_paddle.cli import ArgumentParser, refuse
+from factseg_paddle.cli import ArgumentParser, exit_with_error
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 EXAMPLES = """examples:
@@ -50,9 +50,9 @@ def main(argv: list[str] | None = None) -> int:
         figure = curves_figure(runs, ISAID_CLASSES if names == ("isaid",) else names)
         save_curves(figure, output)
     except (ImportError, ValueError) as error:
-        return refuse(parser.prog, error)
+        return exit_with_error(parser.prog, error)
     except OSError as error:
-        return refuse(parser.prog, f"cannot write {output}: {error}")
+        return exit_with_error(parser.prog, f"cannot write {output}: {error}")
     for log in logs:
         for note in log.notes:
             print(f"{parser.prog}: {log.path}: {note}", file=sys.stderr)

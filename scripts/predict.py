@@ -13,9 +13,9 @@ from tqdm import tqdm
 from factseg_paddle.cli import (
     ArgumentParser,
     Stopped,
+    configure_threads,
+    exit_with_error,
     importing_paddle,
-    refuse,
-    share_out_cores,
     stop_on_signals,
 )
 
@@ -42,7 +42,7 @@ Exit status: 0 all predicted, 1 some failed, 2 none or could not start, 130 or 1
 def main(argv: list[str] | None = None) -> int:
     """Print one line per image; progress and what failed on stderr."""
     args = _parser().parse_args(argv)
-    share_out_cores()
+    configure_threads()
     changes = {"device": args.device} if args.device else {}
     warnings.filterwarnings("ignore", message="No ccache found")  # paddle's, on every import
     try:
@@ -68,7 +68,7 @@ def _predict(args: argparse.Namespace, changes: dict) -> int:
         print(run.restored, file=sys.stderr)
         results = _run(run, args.output)
     except (ImportError, ValueError, OSError) as error:
-        return refuse("predict.py", error)
+        return exit_with_error("predict.py", error)
     done = sum(map(bool, results))
     print(f"{done} of {len(results)} images predicted: {args.output}")
     return 0 if done == len(results) else 1 if done else 2

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tqdm import tqdm
 
-from factseg_paddle.cli import ArgumentParser, refuse
+from factseg_paddle.cli import ArgumentParser, exit_with_error
 
 EXAMPLES = """examples:
   python scripts/prepare_isaid.py --dataset_root data/isaid --check
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _run(args, parser.prog)
     except ImportError as error:
-        return refuse(parser.prog, error)
+        return exit_with_error(parser.prog, error)
     except KeyboardInterrupt:
         print(f"{parser.prog}: stopped; run it again, it goes on where it was", file=sys.stderr)
         return 130
@@ -79,7 +79,7 @@ def _run(args: argparse.Namespace, prog: str) -> int:
         print(f"{prog}: {error}", file=sys.stderr)
         return 1
     except (DataError, ConfigError, OSError) as error:
-        return refuse(prog, error)
+        return exit_with_error(prog, error)
     print(f"{args.output}: {done}")
     return 0
 

@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from factseg_paddle.cli import (
     ArgumentParser,
     Stopped,
+    configure_threads,
+    exit_with_error,
     importing_paddle,
-    refuse,
-    share_out_cores,
     stop_on_signals,
 )
 
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     """Train; the log on stdout and in the run's folder."""
     parser = _parser()
     args = parser.parse_args(argv)
-    share_out_cores()
+    configure_threads()
     for message in ("No ccache found", "When training, we now always track"):  # paddle's own
         warnings.filterwarnings("ignore", message=message)
     try:
@@ -52,13 +52,13 @@ def main(argv: list[str] | None = None) -> int:
                 from factseg_paddle.engine.training.step import TrainingError
             trainer = prepare(*_configured(args))
     except Stopped as stop:
-        return refuse(PROG, f"{stop} before the first iteration", stop.status)
+        return exit_with_error(PROG, f"{stop} before the first iteration", stop.status)
     except (ImportError, ValueError, OSError) as error:
-        return refuse(PROG, error)
+        return exit_with_error(PROG, error)
     try:
         return trainer.run()
     except TrainingError as error:
-        return refuse(PROG, error, 1)
+        return exit_with_error(PROG, error, 1)
 
 
 def _configured(args: argparse.Namespace) -> tuple["Config", str | None]:

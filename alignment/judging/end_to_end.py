@@ -10,7 +10,7 @@ import numpy as np
 from alignment.compare import TensorResult, absent, compare, declared, scale_of
 from alignment.recording.calls import layer_of, match_calls
 from alignment.recording.reference import Reference
-from alignment.recording.trace import Trace, counterpart
+from alignment.recording.trace import Trace, lookup_value
 from alignment.tolerances import (
     FLOAT32_AGAINST_FLOAT32,
     FLOAT32_FLOOR,
@@ -18,7 +18,7 @@ from alignment.tolerances import (
     FLOAT64_BOUND,
     SENSITIVITY,
 )
-from alignment.weights.layout import moved, shown_names
+from alignment.weights.layout import display_names, to_paddle_layout
 from alignment.weights.tensors import Source, WeightMap
 
 KINDS = ("layer", "output", "loss", "output_gradient", "gradient", "input_gradient")
@@ -40,8 +40,8 @@ def weights_results(
         absent(problem.name, None, problem.message, f"weights:{problem.name}")
         for problem in weight_map.problems
     ]
-    expected = moved(weight_map, reference.weights)
-    for paddle_name, name in shown_names(weight_map).items():
+    expected = to_paddle_layout(weight_map, reference.weights)
+    for paddle_name, name in display_names(weight_map).items():
         own = weights[paddle_name]
         if paddle_name in expected.problems:
             reason = expected.problems[paddle_name]
@@ -99,7 +99,7 @@ class RunJudge:
         results = []
         ours = trace.layers(matched_calls(self.reference, trace))
         for name, array in self.kinds["layer"].items():
-            own = counterpart(name, ours)
+            own = lookup_value(name, ours)
             if own is not None:
                 place = self.reference.trace.calls.get(name, name)
                 results.append(self._compare("layer", name, array, own, dtype, place=place))
@@ -135,8 +135,8 @@ class RunJudge:
     def _parameter_gradients(
         self, ours: Mapping[str, np.ndarray], dtype: str
     ) -> list[TensorResult]:
-        expected = moved(self.weight_map, self.kinds["gradient"])
-        theirs, shown_as = expected.arrays, shown_names(self.weight_map)
+        expected = to_paddle_layout(self.weight_map, self.kinds["gradient"])
+        theirs, shown_as = expected.arrays, display_names(self.weight_map)
         results = []
         for source in self._in_backward_order():
             name, shown = source.paddle_name, shown_as[source.paddle_name]
@@ -200,7 +200,9 @@ class RunJudge:
             allowed=self._allowed(kind, own, sensitivity, expected),
             dtype=expected,
             scale=self.scales[kind],
-            jumps=self.reference.jumps.get(keys[0]) if kind == "output_gradient" else None,
+            discontinuities=self.reference.discontinuities.get(keys[0])
+            if kind == "output_gradient"
+            else None,
             decides=self._decides,
             place=place,
         )
@@ -248,7 +250,7 @@ def notes_on_calls(reference: Reference, trace: Trace) -> list[str]:
     in_torch, in_paddle = theirs.of_kind("layer"), ours.layers(matched)
     unmatched = [call for call in ours.tree.parents if call not in matched]
     lists = {
-        "called in torch only": [n for n in in_torch if counterpart(n, in_paddle) is None],
+        "called in torch only": [n for n in in_torch if lookup_value(n, in_paddle) is None],
         "called in Paddle only": unmatched,
         "never called": [
             name

@@ -1,13 +1,14 @@
 """The verdict on each layer by itself, and on the code between two layers.
 
-Values come from a guided run (see `alignment.recording.layerwise`), in float32. Allowed is
+Values come from a layerwise run (see `alignment.recording.layerwise`), in float32. Allowed is
 BY_ITSELF_RATIO times the error of torch float32 on the very same values, or of one float32
 rounding.
 
 What fails there, unless it is large everywhere, is looked at in float64 too. A fault is as large in
 float64; rounding is not: a long sum that one side adds up in another order, or a rounding that
 decides which of two equal maxima is chosen, or on which side of zero a ReLU's input lies. Where
-float64 is SETTLED times nearer, or within a rounding of float32, the tensor is declared.
+float64 is FLOAT64_RECHECK_RATIO times nearer, or within a rounding of float32, the tensor is
+declared.
 """
 
 from __future__ import annotations
@@ -30,17 +31,17 @@ from alignment.compare import (
 )
 from alignment.recording.calls import layer_of
 from alignment.recording.reference import Reference
-from alignment.recording.trace import counterpart
+from alignment.recording.trace import lookup_value
 from alignment.tolerances import (
     BY_ITSELF_RATIO,
     FLOAT32_AGAINST_FLOAT32,
     FLOAT64_BOUND,
     ONE_ROUNDING,
 )
-from alignment.weights.layout import Moved, moved, shown_names
+from alignment.weights.layout import ConvertedArrays, display_names, to_paddle_layout
 from alignment.weights.tensors import Source, WeightMap
 
-SETTLED = 10.0
+FLOAT64_RECHECK_RATIO = 10.0
 """How many times nearer float64 must be for a difference in float32 to count as rounding."""
 
 FLOAT32_ALONE = 4.0
@@ -65,7 +66,7 @@ _SHOWN = {
 
 
 class LayerJudge:
-    """Judges the values of a guided run of Paddle as they come.
+    """Judges the values of a layerwise run of Paddle as they come.
 
     Args:
         reference: the torch side.
@@ -98,24 +99,24 @@ class LayerJudge:
         if kind == "gradient":
             self._gradients[name] = array
             return
-        reference = counterpart(key, self._alone.values)
-        result = self._judged(key, reference, array, counterpart(key, self._alone.rounding) or 0.0)
+        reference = lookup_value(key, self._alone.values)
+        result = self._judged(key, reference, array, lookup_value(key, self._alone.rounding) or 0.0)
         earlier = self._results.get(key)
         if result is not None and (earlier is None or not earlier.failed):
             self._results[key] = result
 
-    def finish(self, unlike: Iterable[str], *, backward: bool) -> bool:
+    def finish(self, mismatched_calls: Iterable[str], *, backward: bool) -> bool:
         """End the float32 run; tell whether float64 is asked about anything.
 
         Args:
-            unlike: torch's calls that the run did not stop at after all.
+            mismatched_calls: torch's calls that the run did not stop at after all.
             backward: whether it went back.
         """
-        self._layers = [call for call in self._layers if call not in set(unlike)]
+        self._layers = [call for call in self._layers if call not in set(mismatched_calls)]
         if backward:
             for call in self._layers:
                 for key in self._keys(call, "gave_gradient"):
-                    if key in self._alone.values and counterpart(key, self._results) is None:
+                    if key in self._alone.values and lookup_value(key, self._results) is None:
                         self.observe(key, None)  # no gradient came by: it was cut off
         for source, result in self._parameters():
             self._results[f"gradient/{source.paddle_name}"] = result
@@ -128,7 +129,7 @@ class LayerJudge:
         }
         return bool(self._doubtful)
 
-    def settle(self, key: str, array: np.ndarray | None) -> None:
+    def recheck_in_float64(self, key: str, array: np.ndarray | None) -> None:
         """Declare what failed in float32 where the same value in float64 agrees."""
         if key not in self._doubtful or array is None:
             return
@@ -136,9 +137,9 @@ class LayerJudge:
         if kind == "gradient":
             reference = self._expected_gradients.arrays[name]
         else:
-            reference = counterpart(key, self._alone.values)
+            reference = lookup_value(key, self._alone.values)
         in_float32 = self._results[key]
-        allowed = min(FLOAT64_BOUND, max(in_float32.error / SETTLED, ONE_ROUNDING))
+        allowed = min(FLOAT64_BOUND, max(in_float32.error / FLOAT64_RECHECK_RATIO, ONE_ROUNDING))
         if kind not in self._scales:
             self._scales[kind] = scale_of(self._alone.of_kind(kind).values())
         dtype, scale = str(array.dtype), self._scales[kind]
@@ -230,13 +231,13 @@ class LayerJudge:
         return replace(absent(shown, given, reason), comparison="by_itself")
 
     @functools.cached_property
-    def _expected_gradients(self) -> Moved:
+    def _expected_gradients(self) -> ConvertedArrays:
         """Torch's gradients in Paddle's form."""
-        return moved(self._weight_map, self._alone.of_kind("gradient"))
+        return to_paddle_layout(self._weight_map, self._alone.of_kind("gradient"))
 
     def _parameters(self) -> Iterator[tuple[Source, TensorResult]]:
         expected = self._expected_gradients
-        names = shown_names(self._weight_map)
+        names = display_names(self._weight_map)
         for source in self._weight_map.sources:
             name = source.paddle_name
             if name in expected.problems or name not in self._gradients:
@@ -281,7 +282,7 @@ class LayerJudge:
         return [f"{kind}/{name}" for name in self._alone.of_kind(kind)]
 
     def _found(self, keys: Iterable[str]) -> list[TensorResult]:
-        found = (counterpart(key, self._results) for key in keys)
+        found = (lookup_value(key, self._results) for key in keys)
         return [result for result in found if result is not None]
 
     # Places ------------------------------------------------------------------------------------
@@ -308,7 +309,7 @@ class LayerJudge:
         return next(
             call
             for call in self._layers
-            if counterpart(name, dict.fromkeys(self._alone.outputs[call], True))
+            if lookup_value(name, dict.fromkeys(self._alone.outputs[call], True))
         )
 
     def _behind(self, call: str, reference: np.ndarray | None, array: np.ndarray | None) -> str:

@@ -28,7 +28,7 @@ from alignment.tolerances import (
     OPTIMIZER_BOUND,
     SENSITIVITY,
 )
-from alignment.weights.layout import moved, shown_names
+from alignment.weights.layout import display_names, to_paddle_layout
 from alignment.weights.tensors import WeightMap
 
 TORCH_CLIP_EPSILON = 1e-6
@@ -48,7 +48,7 @@ class TrainJudge:
 
     def __init__(self, weight_map: WeightMap, dtype: str, *, decides: bool) -> None:
         self._map, self._dtype, self._decides = weight_map, dtype, decides
-        self._names = shown_names(weight_map)
+        self._names = display_names(weight_map)
         self._optimizer_bound = OPTIMIZER_BOUND if dtype == "float64" else FLOAT32_AGAINST_FLOAT32
 
     def judge(
@@ -116,7 +116,7 @@ class TrainJudge:
         bound: float | None = None,
         comparison: str = "end_to_end",
     ) -> Iterator[TensorResult]:
-        expected = moved(self._map, theirs).arrays
+        expected = to_paddle_layout(self._map, theirs).arrays
         scale = scale_of(expected.values())
         for source in self._map.sources:
             name = source.paddle_name
@@ -149,8 +149,11 @@ class TrainJudge:
     def _buffers(
         self, record: TrainRecord, ours: PaddleStep, before: TrainState
     ) -> Iterator[TensorResult]:
-        theirs, biased = moved(self._map, record.buffers), moved(self._map, record.biased)
-        earlier = moved(self._map, before.weights).arrays
+        theirs, biased = (
+            to_paddle_layout(self._map, record.buffers),
+            to_paddle_layout(self._map, record.biased),
+        )
+        earlier = to_paddle_layout(self._map, before.weights).arrays
         for source in self._map.sources:
             name = source.paddle_name
             if name not in theirs.arrays:

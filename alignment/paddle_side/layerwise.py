@@ -12,9 +12,9 @@ from paddle import nn
 from paddle.autograd import PyLayer
 
 from alignment.recording.calls import CallWatch
-from alignment.recording.layerwise import Fed, GuidedRun
+from alignment.recording.layerwise import LayerwiseRun, SubstitutedCall
 from alignment.recording.nested import OpaqueValueError, flatten, replace_tensors
-from alignment.recording.trace import counterpart
+from alignment.recording.trace import lookup_value
 
 
 def watch_paddle(
@@ -54,7 +54,7 @@ def all_in_place_of(value: Any, name: str, reference: Mapping[str, np.ndarray]) 
         OpaqueValueError: the value is no known structure.
     """
     parts = list(flatten(value, paddle.is_tensor, name))
-    values = (in_place_of(tensor, counterpart(part, reference)) for part, tensor in parts)
+    values = (in_place_of(tensor, lookup_value(part, reference)) for part, tensor in parts)
     return replace_tensors(value, paddle.is_tensor, values)
 
 
@@ -103,8 +103,8 @@ class _InPlaceOf(PyLayer):
         return gradient
 
 
-class PaddleGuided(GuidedRun):
-    """A guided run of Paddle; see `GuidedRun`."""
+class PaddleLayerwiseRun(LayerwiseRun):
+    """A layerwise run of Paddle; see `LayerwiseRun`."""
 
     def watch(self, model: Any, rename: Mapping[str, str], on_begin: Any, on_end: Any) -> CallWatch:
         """A watch over the model's calls."""
@@ -156,7 +156,7 @@ class PaddleGuided(GuidedRun):
         outputs: Sequence[np.ndarray],
         reached: Sequence[str],
     ) -> list[paddle.Tensor]:
-        """See `GuidedRun.boundary`."""
+        """See `LayerwiseRun.boundary`."""
         # A PyLayer wants no gradient for a tensor that needs none, and a value for each other.
         floats = [(t, g) for t, g in zip(own, gradients, strict=True) if not t.stop_gradient]
         back = [
@@ -180,7 +180,7 @@ class PaddleGuided(GuidedRun):
 
     def layer_gradients(
         self,
-        fed: Fed,
+        fed: SubstitutedCall,
         layer: Any,  # noqa: ARG002 - torch's run asks for it
         pairs: Sequence[tuple],
     ) -> list[np.ndarray | None]:
@@ -209,7 +209,7 @@ class PaddleGuided(GuidedRun):
 class _Held:
     """What a boundary knows; inside of one object, where a PyLayer looks for no tensors."""
 
-    run: PaddleGuided
+    run: PaddleLayerwiseRun
     outputs: Sequence[np.ndarray]
     reached: Sequence[str]
     back: Sequence[tuple[np.ndarray | None, tuple[int, ...], str]]

@@ -14,7 +14,7 @@ from paddle.base import core
 from paddle.nn.layer.rnn import RNNBase
 
 from alignment.paddle_side.layerwise import (
-    PaddleGuided,
+    PaddleLayerwiseRun,
     array_of_paddle,
     at_the_reference,
     output_at_the_reference,
@@ -23,7 +23,7 @@ from alignment.paddle_side.layerwise import (
 from alignment.paddle_side.training import PaddleTrainer
 from alignment.pair import AlignmentError, Pair
 from alignment.recording.determinism import OTHER_SEED, Repeat
-from alignment.recording.layerwise import Alone, Observe
+from alignment.recording.layerwise import LayerwiseReference, Observe
 from alignment.recording.nested import flatten, replace_tensors
 from alignment.recording.trace import LayerRecorder, Trace
 from alignment.weights.models import load_paddle_state, paddle_state, paddle_tensors
@@ -48,7 +48,7 @@ class PaddleSide:
             raise AlignmentError("this Paddle sees no GPU; use --device cpu")
         self.pair = pair
         self.device = "gpu:0" if device == "gpu" else "cpu"
-        with _as_found("float32", self.device), _named_errors("paddle_model"):
+        with isolated_framework_state("float32", self.device), _named_errors("paddle_model"):
             self.model = _made(pair.paddle_model)
 
     def tensors(self) -> tuple[PaddleTensor, ...]:
@@ -69,7 +69,10 @@ class PaddleSide:
 
     def received(self) -> dict[str, np.ndarray]:
         """Inputs and targets as Paddle holds them."""
-        with _as_found("float32", self.device), _named_errors("Paddle, given the inputs,"):
+        with (
+            isolated_framework_state("float32", self.device),
+            _named_errors("Paddle, given the inputs,"),
+        ):
             arrays = self.pair.named_arrays()
             return {name: array_of_paddle(_tensor(array)) for name, array in arrays.items()}
 
@@ -156,7 +159,7 @@ class PaddleSide:
 
     def by_themselves(
         self,
-        alone: Alone,
+        alone: LayerwiseReference,
         layers: Mapping[str, str],
         observe: Observe,
         *,
@@ -174,9 +177,9 @@ class PaddleSide:
         with self._running(dtype), paddle.set_grad_enabled(True):
             model = self._copy_of_model(dtype)
             _let_recurrent_layers_go_back(model)
-            run = PaddleGuided(alone, layers, observe, dtype=dtype, backward=backward)
+            run = PaddleLayerwiseRun(alone, layers, observe, dtype=dtype, backward=backward)
             run.run(model, self.pair.inputs, self.pair.rename)
-            return run.unlike
+            return run.mismatched_calls
 
     def repeat(self, first: Trace, mode: str | None = None) -> Repeat:
         """Run forward in float32 once more, from another random state; see `Repeat`."""
@@ -213,7 +216,10 @@ class PaddleSide:
 
     @contextlib.contextmanager
     def _running(self, dtype: str) -> Iterator[None]:
-        with _as_found(dtype, self.device), _named_errors(f"the Paddle side in {dtype}"):
+        with (
+            isolated_framework_state(dtype, self.device),
+            _named_errors(f"the Paddle side in {dtype}"),
+        ):
             yield
 
     def _loss(self, output: Any, dtype: str, *, backward: bool) -> tuple[paddle.Tensor, list]:
@@ -252,7 +258,7 @@ class PaddleSide:
         replaced would still run the layers of the original.
         """
         if not isinstance(self.pair.paddle_model, nn.Layer):
-            with _as_found("float32", self.device):
+            with isolated_framework_state("float32", self.device):
                 model = _made(self.pair.paddle_model)
             own = {id(tensor) for tensor in self.model.state_dict().values()}
             if not any(id(tensor) in own for tensor in model.state_dict().values()):
@@ -316,7 +322,7 @@ def _add(trace: Trace, kind: str, tensors: dict[str, paddle.Tensor | None]) -> N
 
 
 @contextlib.contextmanager
-def _as_found(dtype: str, device: str) -> Iterator[None]:
+def isolated_framework_state(dtype: str, device: str) -> Iterator[None]:
     """Leave Paddle's default dtype, device, random state and TF32 as they were.
 
     TF32 is off inside: it keeps 10 bits of float32's 23.

@@ -18,7 +18,7 @@ from alignment.paddle_side.layerwise import (
 from alignment.pair import AlignmentError, TrainSetup
 from alignment.recording.calls import match_calls
 from alignment.recording.train_record import PaddleStep, TrainRecord, TrainState, norm_of, rounded
-from alignment.weights.layout import moved
+from alignment.weights.layout import to_paddle_layout
 from alignment.weights.tensors import WeightMap
 from factseg_paddle.optimizers.state import load_optimizer_state, optimizer_state
 from factseg_paddle.optimizers.state_format import ENTRIES, OptimizerStateError
@@ -72,7 +72,7 @@ class PaddleTrainer:
             raise AlignmentError(
                 f"the state of {self._kind} can't be carried over; known are {', '.join(ENTRIES)}"
             )
-        weights = moved(self._map, before.weights).arrays
+        weights = to_paddle_layout(self._map, before.weights).arrays
         self._set_weights(weights)
         try:
             self._load_slots(record.step, before)
@@ -86,7 +86,7 @@ class PaddleTrainer:
         state: dict[str, dict[str, np.ndarray]] = {}
         for entry in dict.fromkeys(entry for own in before.slots.values() for entry in own):
             theirs = {name: own[entry] for name, own in before.slots.items() if entry in own}
-            for name, array in moved(self._map, theirs).arrays.items():
+            for name, array in to_paddle_layout(self._map, theirs).arrays.items():
                 state.setdefault(name, {})[entry] = array.astype(dtypes[name])
         # The schedule stays Paddle's own: whether it keeps up with torch's is what is judged.
         content = {"type": self._kind, "step": step, "state": state, "scheduler": position}
@@ -112,7 +112,7 @@ class PaddleTrainer:
         loss.backward()
         made.gradients = self._gradients()
         made.norm = norm_of(made.gradients.items())
-        self._set_gradients(moved(self._map, record.gradients).arrays)
+        self._set_gradients(to_paddle_layout(self._map, record.gradients).arrays)
         self._take_step()
         made.clipped_norm = norm_of(self._each_gradient())
         self._optimizer.clear_grad(set_to_zero=False)

@@ -10,7 +10,7 @@ import numpy as np
 
 from alignment.compare import relative_error
 from alignment.recording.calls import CallWatch
-from alignment.recording.layerwise import Alone
+from alignment.recording.layerwise import LayerwiseReference
 from alignment.recording.nested import flatten, replace_tensors
 from alignment.recording.trace import Trace
 from alignment.tolerances import FLOAT32_FLOOR
@@ -81,7 +81,7 @@ class Repeat:
         if not self.call and self._differs(output, "output", self._first.values, "output/"):
             self.call = "output"
 
-    def found(self, side: str, alone: Alone) -> tuple[str, str] | None:
+    def found(self, side: str, alone: LayerwiseReference) -> tuple[str, str] | None:
         """(place, reason) of the randomness; None where there is none."""
         if not self.call:
             return None

@@ -1,7 +1,7 @@
 """Each layer by itself: what it makes of the reference's own input and output gradient.
 
 The reference is torch in float64, with whatever passes from layer to layer rounded to float32, so
-that a float32 layer can be given exactly the same. A guided run of a model, torch's or Paddle's,
+that a float32 layer can be given exactly the same. A layerwise run of a model, torch's or Paddle's,
 stops at every layer twice:
 
 - when the layer is called, what the code before it made is observed, and the layer is given the
@@ -35,14 +35,14 @@ import numpy as np
 from alignment.pair import AlignmentError
 from alignment.recording.calls import CallTree, CallWatch
 from alignment.recording.nested import OpaqueValueError, flatten, replace_tensors
-from alignment.recording.trace import counterpart, distinct
+from alignment.recording.trace import distinct, lookup_value
 
 Observe = Callable[[str, "np.ndarray | None"], None]
-"""Told each value of a guided run under its key; None where there is no gradient."""
+"""Told each value of a layerwise run under its key; None where there is no gradient."""
 
 
 @dataclass
-class Alone:
+class LayerwiseReference:
     """What the reference's layers are given and give.
 
     Attributes:
@@ -101,7 +101,7 @@ class Alone:
 
 
 @dataclass
-class Fed:
+class SubstitutedCall:
     """A call that has begun.
 
     Attributes:
@@ -121,8 +121,8 @@ class Fed:
     versions: Sequence[int]
 
 
-class GuidedRun(ABC):
-    """A guided run of one model; a subclass for each framework knows its tensors.
+class LayerwiseRun(ABC):
+    """A layerwise run of one model; a subclass for each framework knows its tensors.
 
     Args:
         alone: the reference.
@@ -132,13 +132,13 @@ class GuidedRun(ABC):
         backward: whether to go back as well.
 
     Attributes:
-        unlike: calls that were given another number of tensors than the reference's; they count as
-            code between layers.
+        mismatched_calls: calls that were given another number of tensors than the reference's;
+            they count as code between layers.
     """
 
     def __init__(
         self,
-        alone: Alone,
+        alone: LayerwiseReference,
         layers: Mapping[str, str],
         observe: Observe,
         *,
@@ -147,9 +147,9 @@ class GuidedRun(ABC):
     ) -> None:
         self.alone, self.observe = alone, observe
         self.dtype, self.backward = dtype, backward
-        self.unlike: list[str] = []
+        self.mismatched_calls: list[str] = []
         self._layers = layers
-        self._open: dict[str, Fed] = {}
+        self._open: dict[str, SubstitutedCall] = {}
 
     def run(self, model: Any, inputs: Sequence[np.ndarray], rename: Mapping[str, str]) -> None:
         """Run the model; its parameters' gradients, if any, are overwritten."""
@@ -175,16 +175,18 @@ class GuidedRun(ABC):
         if name is None:
             self.pass_by(call, layer, args, kwargs)
             return None
-        opened, handed = self.feed(name, args, kwargs)
+        opened, handed = self.substitute_inputs(name, args, kwargs)
         if opened is None:
-            self.unlike.append(call)
+            self.mismatched_calls.append(call)
             return None
         for tensor, index in zip(opened.own, opened.indices, strict=True):
             self.observe(f"given/{name}[{index}]", self.array(tensor))
         self._open[call] = opened
         return handed
 
-    def feed(self, name: str, args: tuple, kwargs: dict) -> tuple[Fed | None, Any]:
+    def substitute_inputs(
+        self, name: str, args: tuple, kwargs: dict
+    ) -> tuple[SubstitutedCall | None, Any]:
         """The arguments with the reference's values; None where their number differs."""
         given = [t for _, t in flatten((args, kwargs), self.is_tensor, strict=False)]
         own = distinct(given)
@@ -198,7 +200,7 @@ class GuidedRun(ABC):
         by_own = {id(o): h for o, h in zip(own, handed, strict=True)}
         replacement = (by_own[id(tensor)] for tensor in given)
         fed = replace_tensors((args, kwargs), self.is_tensor, replacement, strict=False)
-        return Fed(name, own, indices, leaves, handed, versions), fed
+        return SubstitutedCall(name, own, indices, leaves, handed, versions), fed
 
     def _end(self, call: str, layer: Any, output: Any) -> Any:
         opened = self._open.pop(call, None)
@@ -224,7 +226,7 @@ class GuidedRun(ABC):
         """(tensor, the reference's gradient of it), where both can have one and shapes agree."""
         sums: dict[int, tuple[Any, np.ndarray]] = {}  # one tensor may go by several names
         for name, tensor in named:
-            gradient = counterpart(f"{kind}/{name}", self.alone.values)
+            gradient = lookup_value(f"{kind}/{name}", self.alone.values)
             fits = gradient is not None and gradient.shape == tuple(tensor.shape)
             if fits and self.needs_gradient(tensor):
                 earlier = sums.get(id(tensor))
@@ -232,14 +234,16 @@ class GuidedRun(ABC):
                 sums[id(tensor)] = (tensor, total)
         return [(tensor, self.tensor(total)) for tensor, total in sums.values()]
 
-    def _handed_on(self, opened: Fed, named: Sequence[tuple[str, Any]]) -> dict[int, Any]:
+    def _handed_on(
+        self, opened: SubstitutedCall, named: Sequence[tuple[str, Any]]
+    ) -> dict[int, Any]:
         """What stands for each output tensor, by its id, in the code that follows."""
         first = {}  # one tensor may be returned under several names
         for name, tensor in named:
             first.setdefault(id(tensor), (name, tensor))
         outputs = []
         for name, tensor in first.values():
-            reference = counterpart(f"gave/{name}", self.alone.values)
+            reference = lookup_value(f"gave/{name}", self.alone.values)
             outputs.append(self.array(tensor) if reference is None else reference)
         # Where two tensors stand for one of the reference's, its gradient goes to the first.
         gradients = [
@@ -314,7 +318,7 @@ class GuidedRun(ABC):
 
     @abstractmethod
     def layer_gradients(
-        self, fed: Fed, layer: Any, pairs: Sequence[tuple]
+        self, fed: SubstitutedCall, layer: Any, pairs: Sequence[tuple]
     ) -> list[np.ndarray | None]:
         """Send gradients back through one layer: what reaches each of the leaves.
 

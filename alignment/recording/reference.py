@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from alignment.recording.layerwise import Alone
+from alignment.recording.layerwise import LayerwiseReference
 from alignment.recording.trace import Trace
 from alignment.recording.train_record import TrainRecord
 from alignment.weights.tensors import TensorSpec
@@ -36,9 +36,9 @@ class Reference:
             are computed.
         rounding: error of torch float32 against `trace`, by the trace's names.
         sensitivity: by how much layers, outputs and loss of the trace change when torch is
-            disturbed, see `alignment.torch_side.perturbation`; in training mode.
+            perturbed, see `alignment.torch_side.perturbation`; in training mode.
         float32_dtypes: dtype of each value in torch's float32 run.
-        jumps: see `TorchSide.gradient_jumps`.
+        discontinuities: see `TorchSide.gradient_discontinuities`.
         alone: the layers by themselves; without values where that could not be run.
         random: (place, reason) where two runs of the torch side differ.
         train: function of a dtype that gives torch's training steps one by one; None without.
@@ -64,8 +64,8 @@ class Reference:
     rounding: dict[str, float] = field(default_factory=dict)
     sensitivity: dict[str, float] = field(default_factory=dict)
     float32_dtypes: dict[str, str] = field(default_factory=dict)
-    jumps: dict[str, np.ndarray] = field(default_factory=dict)
-    alone: Alone = field(default_factory=Alone)
+    discontinuities: dict[str, np.ndarray] = field(default_factory=dict)
+    alone: LayerwiseReference = field(default_factory=LayerwiseReference)
     random: tuple[str, str] | None = None
     train: Callable[[str], Iterable[TrainRecord]] | None = None
     train_dtype: str = ""
@@ -80,7 +80,7 @@ class Reference:
 
     def release(self) -> None:
         """Let go of the values of the model's runs, hundreds of MB."""
-        self.trace, self.activations, self.jumps = Trace(), {}, {}
+        self.trace, self.activations, self.discontinuities = Trace(), {}, {}
         self.alone.values = {}
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from alignment.pair import AlignmentError
 from alignment.recording.calls import CallTree
-from alignment.recording.layerwise import Alone
+from alignment.recording.layerwise import LayerwiseReference
 from alignment.recording.reference import ARRAYS, HEADER, Reference, hashes
 from alignment.recording.trace import Trace
 from alignment.recording.train_record import TrainRecord
@@ -29,7 +29,7 @@ def save_reference(reference: Reference, folder: Path) -> None:
         "received": reference.received,
         "values": reference.trace.values,
         "activations": reference.activations,
-        "jumps": reference.jumps,
+        "jumps": reference.discontinuities,
         "alone": reference.alone.values,
         **{f"checks/{step}": values for step, values in reference.checks.items()},
     }
@@ -124,7 +124,7 @@ def load_reference(folder: Path) -> Reference:
             rounding=header["rounding"],
             sensitivity=header["sensitivity"],
             float32_dtypes=header["float32_dtypes"],
-            jumps=groups.get("jumps", {}),
+            discontinuities=groups.get("jumps", {}),
             alone=_alone(groups.get("alone", {}), header["alone"]),
             random=header["random"] and tuple(header["random"]),
             checks={step: groups.get(f"checks/{step}", {}) for step in header["checks"]},
@@ -166,5 +166,5 @@ def _add_training(reference: Reference, folder: Path, header: dict) -> None:
     reference.random_training = header["random"] and tuple(header["random"])
 
 
-def _alone(values: dict[str, np.ndarray], header: dict) -> Alone:
-    return Alone(values, **header | {"tree": CallTree(**header["tree"])})
+def _alone(values: dict[str, np.ndarray], header: dict) -> LayerwiseReference:
+    return LayerwiseReference(values, **header | {"tree": CallTree(**header["tree"])})

@@ -109,7 +109,7 @@ class LayerRecorder:
         return array
 
 
-def counterpart(name: str, values: Mapping[str, Any]) -> Any:
+def lookup_value(name: str, values: Mapping[str, Any]) -> Any:
     """The value under `name`; a lone tensor stands for the first of several and the reverse.
 
     torch's MultiheadAttention returns its weights too, Paddle's does not unless asked.

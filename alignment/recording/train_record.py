@@ -31,7 +31,7 @@ class TrainRecord:
             the run.
         calls: the layers' calls in order.
         sensitivity: by how much `loss`, `gradient norm`, `gradient/NAME` and what is added to
-            `buffer/NAME` change when torch is disturbed, see `alignment.torch_side.perturbation`.
+            `buffer/NAME` change when torch is perturbed, see `alignment.torch_side.perturbation`.
     """
 
     step: int

@@ -12,7 +12,7 @@ from alignment.pair import AlignmentError
 from alignment.recording.reference import Reference
 from alignment.recording.reprod_log import ReprodLog
 from alignment.recording.trace import Trace
-from alignment.weights.layout import in_torchs_form
+from alignment.weights.layout import to_torch_layout
 from alignment.weights.tensors import WeightMap
 
 if TYPE_CHECKING:
@@ -114,15 +114,17 @@ class PaddleRuns:
         notes = self.notes[self._steps[0]]
         self._tell("Paddle layer by layer")
         try:
-            unlike = self._side.by_themselves(
+            mismatched_calls = self._side.by_themselves(
                 alone, layers, judge.observe, dtype="float32", backward=backward
             )
-            doubtful = judge.finish([layers[call] for call in unlike], backward=backward)
-            if doubtful and self._reference.dtype == "float64":
-                self._settle(judge, layers, backward=backward)
-            notes += [f"called with other arguments than in torch: {', '.join(unlike)}"] * bool(
-                unlike
+            needs_recheck = judge.finish(
+                [layers[call] for call in mismatched_calls], backward=backward
             )
+            if needs_recheck and self._reference.dtype == "float64":
+                self._settle(judge, layers, backward=backward)
+            notes += [
+                f"called with other arguments than in torch: {', '.join(mismatched_calls)}"
+            ] * bool(mismatched_calls)
         except AlignmentError as error:
             notes.append(f"not all layers are judged by themselves, since {error}")
         found = {"forward": judge.forward(), "backward": judge.backward() if backward else []}
@@ -132,7 +134,11 @@ class PaddleRuns:
         self._tell("Paddle layer by layer in float64")
         try:
             self._side.by_themselves(
-                self._reference.alone, layers, judge.settle, dtype="float64", backward=backward
+                self._reference.alone,
+                layers,
+                judge.recheck_in_float64,
+                dtype="float64",
+                backward=backward,
             )
         except AlignmentError:  # it can't run in float64, which the end-to-end run has noted
             judge.without_float64()
@@ -178,7 +184,7 @@ class PaddleRuns:
 
     def _write(self, trace: Trace) -> None:
         others = {k: v for k, v in trace.values.items() if not k.startswith("gradient/")}
-        ours = in_torchs_form(trace.of_kind("gradient"), self._weight_map, self._reference.specs)
+        ours = to_torch_layout(trace.of_kind("gradient"), self._weight_map, self._reference.specs)
         renamed = {f"gradient/{name}": array for name, array in ours.items()}
         self._log.write_trace(self._chosen, "paddle", others | renamed)
 

@@ -60,7 +60,7 @@ def run_torch(
             reference.notes.append(f"judged in float32 alone, since {error}")
         if reference.trace.of_kind("output_gradient"):
             tell("torch float64, the loss at perturbed outputs")
-            reference.jumps = side.gradient_jumps(reference.trace)
+            reference.discontinuities = side.gradient_discontinuities(reference.trace)
         tell("torch float32")
         trace = side.run("float32", backward=backward)
         log.write_trace(steps, "torch", trace.values)
@@ -99,7 +99,7 @@ def _look_closer(
     except AlignmentError as error:
         reference.notes.append(f"layers are not judged by themselves, since {error}")
     if reference.dtype == "float64" and reference.mode == "train":
-        tell("torch float64, disturbed")
+        tell("torch float64, perturbed")
         reference.sensitivity = side.sensitivity(reference.trace)
     reference.random = repeat.found("torch", reference.alone)
 
@@ -111,8 +111,12 @@ def _rounding(reference: Reference, trace: Trace) -> dict[str, float]:
     for key, exact in reference.trace.values.items():
         if key in trace.values:
             kind, _, name = key.partition("/")
-            jumps = reference.jumps.get(name) if kind == "output_gradient" else None
-            errors[key] = relative_error(exact, trace.values[key], scale=scales[kind], jumps=jumps)
+            discontinuities = (
+                reference.discontinuities.get(name) if kind == "output_gradient" else None
+            )
+            errors[key] = relative_error(
+                exact, trace.values[key], scale=scales[kind], discontinuities=discontinuities
+            )
     loss = largest_value(reference.trace.values.get("loss/loss", 0.0))
     terms = reference.trace.loss_terms
     if loss and np.isfinite(terms):

@@ -10,9 +10,9 @@ import torch
 
 from alignment.compare import relative_error
 from alignment.recording.calls import CallWatch
-from alignment.recording.layerwise import Alone, Fed, GuidedRun
+from alignment.recording.layerwise import LayerwiseReference, LayerwiseRun, SubstitutedCall
 from alignment.recording.nested import flatten
-from alignment.recording.trace import LayerRecorder, Trace, counterpart
+from alignment.recording.trace import LayerRecorder, Trace, lookup_value
 from alignment.weights.models import array_of_torch
 
 PERTURBATION = 2.0**-23
@@ -57,8 +57,8 @@ def is_float(value: Any) -> bool:
     return torch.is_tensor(value) and (value.is_floating_point() or value.is_complex())
 
 
-class TorchGuided(GuidedRun):
-    """A guided run of torch in float32: how far rounding takes the reference's own layers.
+class TorchLayerwiseRun(LayerwiseRun):
+    """A layerwise run of torch in float32: how far rounding takes the reference's own layers.
 
     It stops at the layers that call no others. A layer that does is also run by itself, in case
     that Paddle's counterpart has no such parts.
@@ -69,7 +69,7 @@ class TorchGuided(GuidedRun):
         backward: whether to go back as well.
     """
 
-    def __init__(self, alone: Alone, *, device: str, backward: bool) -> None:
+    def __init__(self, alone: LayerwiseReference, *, device: str, backward: bool) -> None:
         innermost = alone.tree.finest(alone.inputs)
         layers = {call: call for call in innermost}
         super().__init__(alone, layers, self._measure, dtype="float32", backward=backward)
@@ -79,7 +79,7 @@ class TorchGuided(GuidedRun):
         self._generator = torch.Generator().manual_seed(0)
 
     def _measure(self, key: str, array: np.ndarray | None) -> None:
-        reference = counterpart(key, self.alone.values)
+        reference = lookup_value(key, self.alone.values)
         if reference is not None and array is not None:
             error = relative_error(reference, array)
             self.alone.rounding[key] = max(error, self.alone.rounding.get(key, 0.0))
@@ -94,7 +94,7 @@ class TorchGuided(GuidedRun):
 
     def pass_by(self, call: str, layer: Any, args: tuple, kwargs: dict) -> None:
         """Run a layer with parts by itself, given what the reference gave it."""
-        fed, handed = self.feed(call, args, kwargs)
+        fed, handed = self.substitute_inputs(call, args, kwargs)
         if fed is None:
             return
         self._watch.paused = True
@@ -109,7 +109,9 @@ class TorchGuided(GuidedRun):
         if pairs:
             self._measure_gradients(fed, layer, pairs)
 
-    def _measure_gradients(self, fed: Fed, layer: torch.nn.Module, pairs: Sequence[tuple]) -> None:
+    def _measure_gradients(
+        self, fed: SubstitutedCall, layer: torch.nn.Module, pairs: Sequence[tuple]
+    ) -> None:
         gradients, parameters = self._back(pairs, fed.leaves, layer, moved=False)
         for index, gradient in enumerate(gradients):
             self._measure(f"given_gradient/{fed.name}[{index}]", _array_or_none(gradient))
@@ -121,7 +123,7 @@ class TorchGuided(GuidedRun):
                 self.alone.rounding[f"gradient@{fed.name}/{name}"] = error
 
     def layer_gradients(
-        self, fed: Fed, layer: Any, pairs: Sequence[tuple]
+        self, fed: SubstitutedCall, layer: Any, pairs: Sequence[tuple]
     ) -> list[np.ndarray | None]:
         """Send gradients back through one layer, and a second time slightly moved."""
         gradients, parameters = self._back(pairs, fed.leaves, layer, moved=False)
@@ -227,7 +229,7 @@ class TorchGuided(GuidedRun):
         outputs: Sequence[np.ndarray],
         reached: Sequence[str],
     ) -> list[torch.Tensor]:
-        """See `GuidedRun.boundary`."""
+        """See `LayerwiseRun.boundary`."""
         floats = [(t, g) for t, g in zip(own, gradients, strict=True) if t.requires_grad]
         made = _Boundary.apply(
             self, outputs, reached, [g for _, g in floats], self.anchor, *(t for t, _ in floats)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from alignment.recording.layerwise import Alone
+from alignment.recording.layerwise import LayerwiseReference
 from alignment.recording.nested import OpaqueValueError, flatten, replace_tensors
 from alignment.recording.trace import distinct
 from alignment.torch_side.layerwise import is_float, watch_torch
@@ -17,7 +17,7 @@ from alignment.torch_side.provenance import Origins
 from alignment.weights.models import array_of_torch
 
 
-class AloneRecorder:
+class LayerwiseReferenceRecorder:
     """Runs a torch model in float64 and rounds whatever passes between its layers to float32.
 
     Args:
@@ -25,7 +25,7 @@ class AloneRecorder:
     """
 
     def __init__(self, tensor: Callable[[np.ndarray], torch.Tensor]) -> None:
-        self.alone = Alone()
+        self.alone = LayerwiseReference()
         self._tensor = tensor
         self._known: dict[bytes, np.ndarray] = {}
         self._open: dict[str, tuple] = {}
@@ -36,7 +36,7 @@ class AloneRecorder:
         model: torch.nn.Module,
         inputs: Sequence[np.ndarray],
         output_gradients: Mapping[str, np.ndarray],
-    ) -> Alone:
+    ) -> LayerwiseReference:
         """Run the model; go back where output gradients are given."""
         self._inputs = [self._tensor(array) for array in inputs]
         for index, tensor in enumerate(self._inputs):

@@ -15,13 +15,13 @@ from alignment.recording.nested import flatten, replace_tensors
 DECLARED = (F.interpolate, F.upsample, F.grid_sample)
 """Paddle 3.3 computes the positions between pixels in float32 whatever it is given."""
 
-DISTURBANCE = 2.0**-40
+PERTURBATION = 2.0**-40
 """Relative change of the output of every module without parts: Paddle's float64 agrees to 2e-12
 over an encoder, since BatchNorm keeps its epsilon in float32."""
 
 
 @contextlib.contextmanager
-def disturbed(model: torch.nn.Module) -> Iterator[None]:
+def perturbed(model: torch.nn.Module) -> Iterator[None]:
     """While it is active, declared operators give float32, and every output is slightly moved."""
     generator = torch.Generator().manual_seed(0)
 
@@ -30,14 +30,14 @@ def disturbed(model: torch.nn.Module) -> Iterator[None]:
             return tensor
         noise = 2 * torch.rand(tensor.shape, generator=generator, dtype=torch.float32) - 1
         # Not in place: the tensor may be a parameter, or an expanded one.
-        return tensor + (tensor * (DISTURBANCE * noise).to(tensor.device, tensor.dtype)).detach()
+        return tensor + (tensor * (PERTURBATION * noise).to(tensor.device, tensor.dtype)).detach()
 
-    def disturb(_module: torch.nn.Module, _inputs: tuple, output: Any) -> Any:
+    def perturb(_module: torch.nn.Module, _inputs: tuple, output: Any) -> Any:
         tensors = (moved(tensor) for _, tensor in flatten(output, torch.is_tensor, strict=False))
         return replace_tensors(output, torch.is_tensor, tensors, strict=False)
 
     innermost = [module for module in model.modules() if not list(module.children())]
-    hooks = [module.register_forward_hook(disturb) for module in innermost]
+    hooks = [module.register_forward_hook(perturb) for module in innermost]
     try:
         with _DeclaredRounded():
             yield

@@ -14,19 +14,19 @@ import torch
 from alignment.compare import relative_error
 from alignment.pair import AlignmentError, Pair
 from alignment.recording.determinism import OTHER_SEED, Repeat
-from alignment.recording.layerwise import Alone
+from alignment.recording.layerwise import LayerwiseReference
 from alignment.recording.nested import flatten, replace_tensors
 from alignment.recording.trace import Trace
 from alignment.recording.train_record import TrainRecord
-from alignment.torch_side.layerwise import TorchGuided, recording, watch_torch
-from alignment.torch_side.layerwise_reference import AloneRecorder
-from alignment.torch_side.perturbation import disturbed
-from alignment.torch_side.training import TorchTrainer, moved_by_one_rounding
+from alignment.torch_side.layerwise import TorchLayerwiseRun, recording, watch_torch
+from alignment.torch_side.layerwise_reference import LayerwiseReferenceRecorder
+from alignment.torch_side.perturbation import perturbed
+from alignment.torch_side.training import TorchTrainer, perturb_by_one_ulp
 from alignment.weights.models import array_of_torch, load_torch_state, torch_specs, torch_state
 from alignment.weights.tensors import TensorSpec
 
 PERTURBATIONS = 16
-"""Draws of `gradient_jumps`: a pixel at the cut goes unseen with a chance of about 2^-16."""
+"""Draws of `gradient_discontinuities`: a pixel at the cut goes unseen with a chance of 2^-16."""
 
 PERTURBATION = 1e-5
 """Their size relative to the largest output, some times the float32 error of the networks here."""
@@ -48,7 +48,7 @@ class TorchSide:
             raise AlignmentError("torch sees no GPU; use --device cpu")
         self.pair = pair
         self.device = "cuda" if device == "gpu" else "cpu"
-        with _as_found("float32"), _named_errors("torch_model"):
+        with isolated_framework_state("float32"), _named_errors("torch_model"):
             self.model = _made(pair.torch_model)
 
     def specs(self) -> tuple[TensorSpec, ...]:
@@ -87,7 +87,7 @@ class TorchSide:
         Raises:
             AlignmentError: the model or the loss raised.
         """
-        with _as_found(dtype), _named_errors(f"the torch side in {dtype}"):
+        with isolated_framework_state(dtype), _named_errors(f"the torch side in {dtype}"):
             model = self._copy_of_model(dtype, mode)
             inputs = [self._tensor(array, dtype) for array in self.pair.inputs]
             for tensor in inputs:
@@ -113,7 +113,7 @@ class TorchSide:
                     _add(trace, "gradient", {n: p.grad for n, p in model.named_parameters()})
             return trace
 
-    def gradient_jumps(self, trace: Trace) -> dict[str, np.ndarray]:
+    def gradient_discontinuities(self, trace: Trace) -> dict[str, np.ndarray]:
         """Where rounding decides the loss's own gradient, and by how much.
 
         A top-k selection takes another element when two losses are equal but for rounding. Then
@@ -127,10 +127,10 @@ class TorchSide:
         Returns:
             For each output a float64 array of its shape.
         """
-        with _as_found("float64"), _named_errors("the torch side in float64"):
+        with isolated_framework_state("float64"), _named_errors("the torch side in float64"):
             recorded = trace.of_kind("output")
             exact = trace.of_kind("output_gradient")
-            jumps = {name: np.zeros_like(gradient) for name, gradient in exact.items()}
+            discontinuities = {name: np.zeros_like(gradient) for name, gradient in exact.items()}
             rng = np.random.default_rng(0)
             for _ in range(PERTURBATIONS):
                 moved = [self._tensor(_perturbed(array, rng)) for array in recorded.values()]
@@ -138,23 +138,31 @@ class TorchSide:
                 _, gradients = self._loss(structure, "float64")
                 for name, gradient in zip(recorded, gradients, strict=True):
                     if name in exact and gradient is not None:
-                        _note_jumps(jumps[name], exact[name], array_of_torch(gradient))
-            return jumps
+                        _note_jumps(discontinuities[name], exact[name], array_of_torch(gradient))
+            return discontinuities
 
-    def alone(self, dtype: str, output_gradients: Mapping[str, np.ndarray]) -> Alone:
+    def alone(self, dtype: str, output_gradients: Mapping[str, np.ndarray]) -> LayerwiseReference:
         """What each layer is given and gives by itself, and how far torch float32 is off.
 
         Args:
             dtype: "float64", or "float32" where the model can't run in float64.
             output_gradients: what is sent back; empty to run forward alone.
         """
-        with _as_found(dtype), _named_errors(f"the torch side, layer by layer in {dtype},"):
-            recorder = AloneRecorder(lambda array: self._tensor(array, dtype))
+        with (
+            isolated_framework_state(dtype),
+            _named_errors(f"the torch side, layer by layer in {dtype},"),
+        ):
+            recorder = LayerwiseReferenceRecorder(lambda array: self._tensor(array, dtype))
             model = self._copy_of_model(dtype)
             alone = recorder.run(model, self.pair.inputs, output_gradients)
         if dtype == "float64":
-            with _as_found("float32"), _named_errors("the torch side, layer by layer,"):
-                guided = TorchGuided(alone, device=self.device, backward=bool(output_gradients))
+            with (
+                isolated_framework_state("float32"),
+                _named_errors("the torch side, layer by layer,"),
+            ):
+                guided = TorchLayerwiseRun(
+                    alone, device=self.device, backward=bool(output_gradients)
+                )
                 guided.run(self._copy_of_model("float32"), self.pair.inputs, {})
         return alone
 
@@ -167,14 +175,17 @@ class TorchSide:
         Returns:
             The relative change of each layer's output, of the outputs and of the loss.
         """
-        moved = self.run("float64", backward=False, around=disturbed)
+        moved = self.run("float64", backward=False, around=perturbed)
         return {
             key: relative_error(exact.values[key], array) for key, array in moved.values.items()
         }
 
     def repeat(self, first: Trace, mode: str | None = None) -> Repeat:
         """Run forward in float32 once more, from another random state; see `Repeat`."""
-        with _as_found("float32"), _named_errors("the torch side, run a second time,"):
+        with (
+            isolated_framework_state("float32"),
+            _named_errors("the torch side, run a second time,"),
+        ):
             torch.manual_seed(OTHER_SEED)
             model = self._copy_of_model("float32", mode)
             repeat = Repeat(first, torch.is_tensor, array_of_torch, torch.clone)
@@ -190,7 +201,7 @@ class TorchSide:
         Raises:
             AlignmentError: the model, the loss or the optimizer raised.
         """
-        with _as_found(dtype), _named_errors(f"torch, training in {dtype},"):
+        with isolated_framework_state(dtype), _named_errors(f"torch, training in {dtype},"):
             yield from self._trainer(dtype).records(self.pair.train_steps)
 
     def free_run(self, moved_by: np.random.Generator | None = None) -> list[float]:
@@ -199,7 +210,7 @@ class TorchSide:
         Raises:
             AlignmentError: the model, the loss or the optimizer raised.
         """
-        with _as_found("float32"), _named_errors("torch, training in float32,"):
+        with isolated_framework_state("float32"), _named_errors("torch, training in float32,"):
             return list(self._trainer("float32", moved_by).losses(self.pair.train_steps))
 
     def _trainer(self, dtype: str, moved_by: np.random.Generator | None = None) -> TorchTrainer:
@@ -214,7 +225,7 @@ class TorchSide:
 
         model = self._copy_of_model(dtype, "train")
         if moved_by:
-            moved_by_one_rounding(model, self.weights(), moved_by)
+            perturb_by_one_ulp(model, self.weights(), moved_by)
         return TorchTrainer(model, self.pair.torch_train, run, loss)
 
     def _loss(self, output: Any, dtype: str) -> tuple[torch.Tensor, list]:
@@ -252,7 +263,7 @@ class TorchSide:
     def _another_model(self) -> torch.nn.Module:
         """The same model again, which a run may change; see Paddle's side."""
         if not isinstance(self.pair.torch_model, torch.nn.Module):
-            with _as_found("float32"):
+            with isolated_framework_state("float32"):
                 model = _made(self.pair.torch_model)
             own = {id(tensor) for tensor in self.model.state_dict(keep_vars=True).values()}
             tensors = model.state_dict(keep_vars=True).values()
@@ -304,14 +315,14 @@ def _perturbed(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return array + size * rng.uniform(-1, 1, array.shape)
 
 
-def _note_jumps(jumps: np.ndarray, exact: np.ndarray, moved: np.ndarray) -> None:
+def _note_jumps(discontinuities: np.ndarray, exact: np.ndarray, moved: np.ndarray) -> None:
     change = np.abs(moved - exact)
     jumped = change > 0.5 * np.maximum(np.abs(moved), np.abs(exact))
-    np.maximum(jumps, np.where(jumped, change, 0), out=jumps)
+    np.maximum(discontinuities, np.where(jumped, change, 0), out=discontinuities)
 
 
 @contextlib.contextmanager
-def _as_found(dtype: str) -> Iterator[None]:
+def isolated_framework_state(dtype: str) -> Iterator[None]:
     """Leave torch's default dtype, random states and TF32 as they were; TF32 is off inside."""
     default, state = torch.get_default_dtype(), torch.get_rng_state()
     on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []

@@ -15,7 +15,7 @@ from alignment.recording.nested import flatten
 from alignment.recording.trace import Trace
 from alignment.recording.train_record import TrainRecord, after, norm_of, rounded
 from alignment.torch_side.layerwise import recording
-from alignment.torch_side.perturbation import disturbed
+from alignment.torch_side.perturbation import perturbed
 from alignment.weights.models import array_of_torch
 from alignment.weights.optimizer_slots import ENTRIES
 
@@ -101,7 +101,7 @@ class TorchTrainer:
     def _moved(self, buffers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What the step would observe with the differences that Paddle can't avoid."""
         self._optimizer.zero_grad()
-        with disturbed(self._model):
+        with perturbed(self._model):
             loss = self._loss(self._run(self._model))
         loss.backward()
         observed = self._observed(loss, buffers)
@@ -216,7 +216,7 @@ class _VarianceWatch:
         self.samples[name] = n
 
 
-def moved_by_one_rounding(
+def perturb_by_one_ulp(
     model: torch.nn.Module, weights: Mapping[str, np.ndarray], rng: np.random.Generator
 ) -> None:
     """Move each float of a model's weights to one of its two neighbours in float32."""

@@ -30,7 +30,7 @@ _TORCH_DTYPES = ("float16", "bfloat16", "float32", "float64", "int64")
 
 
 @dataclass(frozen=True)
-class Form:
+class Envelope:
     """What stands around the tensors: `{wrapper: {prefix + name: tensor}, **others}`.
 
     Attributes:
@@ -55,14 +55,14 @@ class Form:
 class Checkpoint:
     """A file's tensors as arrays by bare name, in the file's order; bfloat16 as uint16 bits.
 
-    `beside` has the dictionaries beside the state dict, as they are in the file.
+    `extras` has the dictionaries beside the state dict, as they are in the file.
     """
 
     path: Path
     side: Side
     state: Mapping[str, np.ndarray]
-    form: Form
-    beside: Mapping[str, dict] = field(default_factory=dict)
+    form: Envelope
+    extras: Mapping[str, dict] = field(default_factory=dict)
 
 
 def read_checkpoint(path: Path, side: Side) -> Checkpoint:
@@ -82,15 +82,15 @@ def read_checkpoint(path: Path, side: Side) -> Checkpoint:
     arrays = {n: _array(path, n, value) for n, value in entries.items() if n not in left_out}
     prefix = _prefix(path, arrays)
     state = {name.removeprefix(prefix): array for name, array in arrays.items()}
-    beside = {key: value for key, value in content.items() if wrapper and key != wrapper}
+    extras = {key: value for key, value in content.items() if wrapper and key != wrapper}
     others = {
         key: _plain_value(value)
-        for key, value in beside.items()
+        for key, value in extras.items()
         if isinstance(key, str) and is_plain(_plain_value(value))
     }
-    dropped = (*(str(key) for key in beside if key not in others), *left_out)
-    dictionaries = {key: value for key, value in beside.items() if isinstance(value, dict)}
-    return Checkpoint(path, side, state, Form(wrapper, prefix, others, dropped), dictionaries)
+    dropped = (*(str(key) for key in extras if key not in others), *left_out)
+    dictionaries = {key: value for key, value in extras.items() if isinstance(value, dict)}
+    return Checkpoint(path, side, state, Envelope(wrapper, prefix, others, dropped), dictionaries)
 
 
 def dtype_name(array: np.ndarray) -> str:

@@ -12,14 +12,14 @@ from alignment.weights.tensors import TensorSpec, WeightMap
 
 
 @dataclass(frozen=True)
-class Moved:
+class ConvertedArrays:
     """Arrays in Paddle's form by Paddle name, and why others could not be made."""
 
     arrays: dict[str, np.ndarray]
     problems: dict[str, str]
 
 
-def moved(weight_map: WeightMap, arrays: Mapping[str, np.ndarray]) -> Moved:
+def to_paddle_layout(weight_map: WeightMap, arrays: Mapping[str, np.ndarray]) -> ConvertedArrays:
     """Bring torch's weights, or their gradients, into Paddle's form.
 
     Args:
@@ -27,7 +27,7 @@ def moved(weight_map: WeightMap, arrays: Mapping[str, np.ndarray]) -> Moved:
         arrays: by torch name; a Paddle tensor of which no source is given is left out.
     """
     misfits = {problem.name for problem in weight_map.problems}
-    made = Moved({}, {})
+    made = ConvertedArrays({}, {})
     for source in weight_map.sources:
         if misfits & {*source.torch_names, source.paddle_name}:
             continue
@@ -50,13 +50,13 @@ def transferred_state(
     """
     transferred = {
         name: array
-        for name, array in moved(weight_map, weights).arrays.items()
+        for name, array in to_paddle_layout(weight_map, weights).arrays.items()
         if (array.shape, array.dtype) == (state[name].shape, state[name].dtype)
     }
     return {**state, **transferred}
 
 
-def shown_names(weight_map: WeightMap) -> dict[str, str]:
+def display_names(weight_map: WeightMap) -> dict[str, str]:
     """What the report calls each Paddle tensor: torch's name, or its own where torch has none.
 
     A part of a fused tensor goes by its name in Paddle, under torch's layer.
@@ -70,12 +70,12 @@ def shown_names(weight_map: WeightMap) -> dict[str, str]:
     }
 
 
-def in_torchs_form(
+def to_torch_layout(
     gradients: Mapping[str, np.ndarray], weight_map: WeightMap, specs: Sequence[TensorSpec]
 ) -> dict[str, np.ndarray]:
     """Gradients by Paddle name under torch's names and in its layout, as far as it has them."""
     whole = {spec.first_name: spec for spec in specs if not spec.rows}
-    names = shown_names(weight_map)
+    names = display_names(weight_map)
     made = {}
     for name, array in gradients.items():
         spec = whole.get(names.get(name, name))

@@ -34,12 +34,12 @@ def match(
     left = finder.left_over()
     unmatched = Unmatched(finder, tensors, lost, left)
     problems = [
-        problem or Problem(tensor.name, unmatched.about_paddles(tensor))
+        problem or Problem(tensor.name, unmatched.describe_paddle_tensor(tensor))
         for tensor, (source, problem) in zip(tensors, found, strict=True)
         if problem or not source
     ]
     problems += finder.unknown_converts(tensors)
-    problems += [Problem(spec.torch_name, unmatched.about_torchs(spec)) for spec in left]
+    problems += [Problem(spec.torch_name, unmatched.describe_torch_tensor(spec)) for spec in left]
     return WeightMap(
         tuple(source for source, _ in found if source),
         tuple(problems),

@@ -41,7 +41,7 @@ class Unmatched:
             for spec in left
         }
 
-    def about_paddles(self, tensor: PaddleTensor) -> str:
+    def describe_paddle_tensor(self, tensor: PaddleTensor) -> str:
         """That a Paddle tensor has no counterpart; of the first one also the cure for all."""
         names = [*self._finder.by_paddle_name, *self._finder.by_torch_name]
         known = self._ours[tensor.name]
@@ -49,7 +49,7 @@ class Unmatched:
         cure = self._cure() if tensor is self._lost[0] else ""
         return f"Paddle's {known.shown} has no counterpart in torch{close}{cure}"
 
-    def about_torchs(self, spec: TensorSpec) -> str:
+    def describe_torch_tensor(self, spec: TensorSpec) -> str:
         """That a torch tensor has no counterpart."""
         names = [name for tensor in self._tensors for name in (tensor.name, *tensor.aliases)]
         close = hint_for(self._theirs[spec], self._ours.values(), names)

@@ -28,7 +28,7 @@ Track = Callable[[Iterable, int], Iterable]
 
 
 @dataclass(frozen=True)
-class Checked:
+class DataCheck:
     """What was found.
 
     Attributes:
@@ -60,7 +60,7 @@ class Checked:
         return f"{images} images: {verdict}; pixels: {seen}{nowhere}"
 
 
-def check_data(data: Data, *, num_workers: int, track: Track) -> Checked:
+def check_data(data: Data, *, num_workers: int, track: Track) -> DataCheck:
     """Read every file of all splits of the data, and list all problems.
 
     A missing mask, a file that is truncated, damaged or no image, 16 bits a channel, colours or
@@ -98,7 +98,7 @@ def check_data(data: Data, *, num_workers: int, track: Track) -> Checked:
             "data.palette, data.num_classes and data.ignore_index"
         )
     images = {split: len(pairs) for split, pairs in splits.items()}
-    return Checked(class_names_of(data), images, pixels, tuple(problems))
+    return DataCheck(class_names_of(data), images, pixels, tuple(problems))
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class _StoredTask:
     record: object
 
 
-def _check_store(root: Path, num_workers: int, track: Track) -> Checked:
+def _check_store(root: Path, num_workers: int, track: Track) -> DataCheck:
     from factseg_paddle.data.store.files import load_store, split_folder
 
     store = load_store(root)
@@ -185,7 +185,7 @@ def _check_store(root: Path, num_workers: int, track: Track) -> Checked:
         for found in track(results, len(tasks)):
             problems += found
     images = {split: len(pairs) for split, pairs in store.pairs.items()}
-    return Checked(ISAID_CLASSES, images, None, tuple(problems))
+    return DataCheck(ISAID_CLASSES, images, None, tuple(problems))
 
 
 def _check_stored(task: _StoredTask) -> list[str]:

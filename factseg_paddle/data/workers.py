@@ -40,14 +40,14 @@ def run_tasks(
         return
     # Spawned, not forked: threads of OpenCV or of a framework do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(num_workers, context, obey_the_starter)
+    executor = ProcessPoolExecutor(num_workers, context, exit_with_parent)
     try:
         yield from executor.map(function, tasks)
     finally:
         executor.shutdown(cancel_futures=True)
 
 
-def obey_the_starter() -> None:
+def exit_with_parent() -> None:
     """Let this process end when the one that started it has, and leave Ctrl-C to that one.
 
     After a kill -9 of the starter, its workers would wait for tasks for ever. A SIGTERM that goes

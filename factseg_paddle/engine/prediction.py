@@ -14,7 +14,7 @@ from factseg_paddle.config.schema import Data
 from factseg_paddle.data.images.files import read_mask
 from factseg_paddle.data.images.palettes import distinct_palette
 from factseg_paddle.data.open import class_names_of, coding_of
-from factseg_paddle.engine.restore import Restored, restore
+from factseg_paddle.engine.restore import LoadedModel, restore
 from factseg_paddle.inference.legend import share_text
 from factseg_paddle.inference.predict_files import (
     MASK_SUFFIXES,
@@ -44,7 +44,7 @@ class PredictionRun:
     engine: SlidingWindow
     classes: Classes
     masks: Masks | None
-    restored: Restored
+    restored: LoadedModel
 
     @classmethod
     def prepare(

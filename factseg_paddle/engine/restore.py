@@ -23,7 +23,7 @@ ISAID_CLASS_COUNT = 16
 
 
 @dataclass(frozen=True, eq=False)
-class Restored:
+class LoadedModel:
     """A network with its weights, on the device that was asked for.
 
     Attributes:
@@ -50,7 +50,7 @@ def restore(
     config: Path | None = None,
     opts: Sequence[str] = (),
     changes: Mapping[str, Any] | None = None,
-) -> Restored:
+) -> LoadedModel:
     """Build a network and load its weights.
 
     Args:
@@ -83,7 +83,7 @@ def restore(
             f"classes ({report.reason}); give the configuration of these weights with --config"
         )
     network.eval()
-    return Restored(network, found, source, file, sha256_of_file(file))
+    return LoadedModel(network, found, source, file, sha256_of_file(file))
 
 
 def _config_beside(

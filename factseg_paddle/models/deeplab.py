@@ -20,9 +20,9 @@ from factseg_paddle.models.layers import (
     check_image_batch,
     conv,
     conv_bn_relu,
-    enlarge,
+    init_kaiming_normal_,
     resize,
-    start_kaiming_normal,
+    upsample,
 )
 from factseg_paddle.models.output import SegmentationOutput
 
@@ -62,7 +62,7 @@ class _Head(nn.Layer):
             *conv_bn_relu(CHANNELS, CHANNELS, 3),
             conv(CHANNELS, num_classes, 1, bias=True),
         )
-        start_kaiming_normal(self)
+        init_kaiming_normal_(self)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return self.classifier(x)
@@ -101,7 +101,7 @@ class _PlusHead(nn.Layer):
             *conv_bn_relu(LOW_CHANNELS + CHANNELS, CHANNELS, 3),
             conv(CHANNELS, num_classes, 1, bias=True),
         )
-        start_kaiming_normal(self)
+        init_kaiming_normal_(self)
 
     def forward(self, c2: paddle.Tensor, c5: paddle.Tensor) -> paddle.Tensor:
         low = self.project(c2)
@@ -171,7 +171,7 @@ class TwoConvDeepLabV3Plus(nn.Layer):
         check_image_batch(x, divisor=OUTPUT_STRIDE)
         c2 = self.feature1(x)
         logits = self.head(c2, self.feature2(c2))
-        return SegmentationOutput(enlarge(logits, 4, align_corners=False))
+        return SegmentationOutput(upsample(logits, 4, align_corners=False))
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
         """The pretrained layers by torchvision's names."""
@@ -192,7 +192,7 @@ class _TwoConvHead(nn.Layer):
         self.classifier = conv(CHANNELS, num_classes, 1, bias=True)
 
     def forward(self, c2: paddle.Tensor, c5: paddle.Tensor) -> paddle.Tensor:
-        high = enlarge(self.ASPP(c5), 4, align_corners=False)
+        high = upsample(self.ASPP(c5), 4, align_corners=False)
         fused = self.fuse_conv(paddle.concat([high, self.reduce(c2)], axis=1))
         return self.classifier(fused)
 
@@ -216,7 +216,7 @@ class HeadlessDeepLabV3(nn.Layer):
         # Enlarged by a fixed factor: of other sides the logits would be larger than the image.
         check_image_batch(x, divisor=OUTPUT_STRIDE)
         logits = self.cls_pred_conv(self.aspp(self.en(x)[-1]))
-        return SegmentationOutput(enlarge(logits, OUTPUT_STRIDE, align_corners=True))
+        return SegmentationOutput(upsample(logits, OUTPUT_STRIDE, align_corners=True))
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
         """The pretrained layers by torchvision's names."""
@@ -244,7 +244,7 @@ class SeparableDeepLabV3Plus(nn.Layer):
         check_image_batch(x, divisor=OUTPUT_STRIDE)
         c2, _, _, c5 = self.en(x)
         logits = self.cls_pred_conv(self.de(c2, self.aspp(c5)))
-        return SegmentationOutput(enlarge(logits, 4, align_corners=True))
+        return SegmentationOutput(upsample(logits, 4, align_corners=True))
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
         """The pretrained layers by torchvision's names."""
@@ -262,7 +262,7 @@ class _LightDecoder(nn.Layer):
 
     def forward(self, c2: paddle.Tensor, aspp: paddle.Tensor) -> paddle.Tensor:
         low = self.conv1x1_os4(c2)
-        high = enlarge(self.conv1x1_os16(aspp), 4, align_corners=True)
+        high = upsample(self.conv1x1_os16(aspp), 4, align_corners=True)
         return self.stack_conv3x3(paddle.concat([low, high], axis=1))
 
 

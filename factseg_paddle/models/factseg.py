@@ -16,7 +16,7 @@ from paddle import nn
 from factseg_paddle.models.backbones import BACKBONES, ResNetEncoder
 from factseg_paddle.models.decoder import AsymmetricDecoder
 from factseg_paddle.models.fpn import FPN
-from factseg_paddle.models.layers import check_image_batch, conv, enlarge
+from factseg_paddle.models.layers import check_image_batch, conv, upsample
 
 SIZE_DIVISOR = 32
 
@@ -103,8 +103,8 @@ class FactSeg(nn.Layer):
         class_logits = self.fg_cls(self.fg_decoder(self.fgfpn(features)))
         binary_logits = self.bi_cls(self.bi_decoder(self.bifpn(features)))
         return FactSegOutput(
-            enlarge(class_logits, 4, align_corners=True),
-            enlarge(binary_logits, 4, align_corners=True),
+            upsample(class_logits, 4, align_corners=True),
+            upsample(binary_logits, 4, align_corners=True),
         )
 
 

@@ -17,7 +17,7 @@ from paddle import nn
 from factseg_paddle.models.backbones import ResNet, ResNetEncoder, resnet50
 from factseg_paddle.models.decoder import AsymmetricDecoder
 from factseg_paddle.models.fpn import FPN
-from factseg_paddle.models.layers import check_image_batch, conv, conv_bn_relu, enlarge
+from factseg_paddle.models.layers import check_image_batch, conv, conv_bn_relu, upsample
 from factseg_paddle.models.output import SegmentationOutput
 
 
@@ -51,7 +51,7 @@ class FarSeg(nn.Layer):
         features = self.en(x)
         refined = self.sr(self.gap(features[-1]), self.fpn(features))
         logits = self.cls_pred_conv(self.decoder(refined))
-        return SegmentationOutput(enlarge(logits, 4, align_corners=True))
+        return SegmentationOutput(upsample(logits, 4, align_corners=True))
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
         """The pretrained layers by torchvision's names."""

@@ -142,7 +142,7 @@ def named_conv_bn_relu(
     return named(**dict(zip(("conv", "bn", "relu"), layers, strict=True)))
 
 
-def start_kaiming_normal(network: nn.Layer) -> None:
+def init_kaiming_normal_(network: nn.Layer) -> None:
     """Let every convolution's weight start normal with variance 2 / fan_in."""
     for layer in network.sublayers():
         if isinstance(layer, nn.Conv2D):
@@ -159,7 +159,7 @@ def resize(x: paddle.Tensor, size: Sequence[int], *, align_corners: bool) -> pad
     return F.interpolate(x, size=list(size), mode="bilinear", align_corners=align_corners)
 
 
-def enlarge(x: paddle.Tensor, factor: int, *, align_corners: bool) -> paddle.Tensor:
+def upsample(x: paddle.Tensor, factor: int, *, align_corners: bool) -> paddle.Tensor:
     """Bilinear interpolation of [N, C, H, W] to [N, C, factor * H, factor * W]."""
     size = [factor * side for side in x.shape[2:]]
     return resize(x, size, align_corners=align_corners)

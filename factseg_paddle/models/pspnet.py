@@ -23,10 +23,10 @@ from factseg_paddle.models.layers import (
     conv,
     conv_bn_relu,
     dropout2d,
-    enlarge,
+    init_kaiming_normal_,
     named_conv_bn_relu,
     resize,
-    start_kaiming_normal,
+    upsample,
 )
 from factseg_paddle.models.output import SegmentationOutput
 
@@ -116,7 +116,7 @@ class _Decoder(nn.Layer):
         )
         self.conv_last_deepsup = conv(CHANNELS, num_classes, 1, bias=True)
         self.dropout_deepsup = dropout2d(0.1)
-        start_kaiming_normal(self)
+        init_kaiming_normal_(self)
         for layer in self.sublayers():
             if isinstance(layer, nn.BatchNorm2D):
                 constant(1e-4)(layer.bias)
@@ -248,7 +248,7 @@ class _Up(nn.Layer):
         )
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return self.conv(enlarge(x, 2, align_corners=True))
+        return self.conv(upsample(x, 2, align_corners=True))
 
 
 class _PReLU(nn.Layer):

@@ -21,7 +21,7 @@ from factseg_paddle.models.backbones import (
     resnet50,
     resnet101,
 )
-from factseg_paddle.models.layers import check_image_batch, conv, enlarge, named, resize
+from factseg_paddle.models.layers import check_image_batch, conv, named, resize, upsample
 from factseg_paddle.models.output import SegmentationOutput
 
 # Channels of the finer three paths; the coarsest has twice as many.
@@ -78,7 +78,7 @@ class RefineNet(_Stages):
         check_image_batch(x, divisor=32)
         logits = _refined(self, self._features(x))
         if self.upsample:
-            logits = enlarge(logits, 4, align_corners=True)
+            logits = upsample(logits, 4, align_corners=True)
         return SegmentationOutput(logits)
 
 
@@ -103,7 +103,7 @@ class EncoderRefineNet(nn.Layer):
         """
         check_image_batch(x, divisor=32)  # as in `RefineNet`
         logits = _refined(self, self.resnet_encoder(x))
-        return SegmentationOutput(enlarge(logits, 4, align_corners=True))
+        return SegmentationOutput(upsample(logits, 4, align_corners=True))
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
         """The pretrained layers by torchvision's names."""

@@ -14,7 +14,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from factseg_paddle.models.backbones import ResNet, ResNetEncoder, resnet50
-from factseg_paddle.models.layers import check_image_batch, conv, conv_bn_relu, enlarge
+from factseg_paddle.models.layers import check_image_batch, conv, conv_bn_relu, upsample
 from factseg_paddle.models.output import SegmentationOutput
 
 
@@ -40,7 +40,7 @@ class ResUNet(nn.Layer):
         """
         check_image_batch(x, divisor=32)
         logits = self.cls_pred_conv(self.decoder(self.encoder(x)))
-        return SegmentationOutput(enlarge(logits, 4, align_corners=True))
+        return SegmentationOutput(upsample(logits, 4, align_corners=True))
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
         """The pretrained layers by torchvision's names."""

@@ -13,7 +13,7 @@ from paddle import nn
 from factseg_paddle.models.backbones import ResNet, ResNetEncoder, resnet50
 from factseg_paddle.models.decoder import AsymmetricDecoder
 from factseg_paddle.models.fpn import FPN
-from factseg_paddle.models.layers import check_image_batch, conv, enlarge
+from factseg_paddle.models.layers import check_image_batch, conv, upsample
 from factseg_paddle.models.output import SegmentationOutput
 
 
@@ -40,7 +40,7 @@ class SemanticFPN(nn.Layer):
         """
         check_image_batch(x, divisor=32)
         logits = self.cls_pred_conv(self.decoder(self.fpn(self.en(x))))
-        return SegmentationOutput(enlarge(logits, 4, align_corners=True))
+        return SegmentationOutput(upsample(logits, 4, align_corners=True))
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
         """The pretrained layers by torchvision's names."""

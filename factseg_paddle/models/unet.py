@@ -21,7 +21,7 @@ from factseg_paddle.models.layers import (
     conv,
     conv_bn_relu,
     deconv,
-    enlarge,
+    upsample,
 )
 from factseg_paddle.models.output import SegmentationOutput
 
@@ -96,7 +96,7 @@ class _BilinearUp(nn.Layer):
         self.conv = _DoubleConv(in_channels, out_channels, in_channels // 2)
 
     def forward(self, x: paddle.Tensor, skip: paddle.Tensor) -> paddle.Tensor:
-        x = enlarge(x, 2, align_corners=True)
+        x = upsample(x, 2, align_corners=True)
         return self.conv(paddle.concat([skip, _padded_to(x, skip)], axis=1))
 
 
@@ -186,7 +186,7 @@ class _NamedUp(nn.Layer):
         self.conv = _NamedDoubleConv(in_channels, out_channels, in_channels // 2)
 
     def forward(self, x: paddle.Tensor, skip: paddle.Tensor) -> paddle.Tensor:
-        x = enlarge(x, 2, align_corners=True)
+        x = upsample(x, 2, align_corners=True)
         return self.conv(paddle.concat([skip, _padded_to(x, skip)], axis=1))
 
 

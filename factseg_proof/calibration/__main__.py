@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alignment.cli import REPOSITORY, could_not, quieten_frameworks
+from alignment.cli import REPOSITORY, exit_with_error, quieten_frameworks
 from alignment.compare import TensorResult
 from alignment.pair import AlignmentError, Pair
 from alignment.report.report import Report
@@ -55,7 +55,7 @@ BINS = np.logspace(-6, 2, 81)
 
 
 @dataclass(frozen=True)
-class Draw:
+class PairSettings:
     """One run's conditions."""
 
     seed: int
@@ -66,7 +66,7 @@ class Draw:
     input: str
 
     @classmethod
-    def of(cls, seed: int, run: int) -> Draw:
+    def of(cls, seed: int, run: int) -> PairSettings:
         """The conditions that a seed draws for one of its runs."""
         rng = np.random.default_rng([seed, run, 2])
         size, mode, form, kind = (
@@ -121,7 +121,7 @@ class Calibration:
     def __bool__(self) -> bool:
         return bool(self.runs) and not self.alarms
 
-    def add(self, draw: Draw, report: Report) -> None:
+    def add(self, draw: PairSettings, report: Report) -> None:
         """Gather one run."""
         found = {"passed": report.passed, "first_divergence": report.first_divergence}
         self.runs.append(asdict(draw) | found)
@@ -129,7 +129,7 @@ class Calibration:
             for tensor in step.tensors:
                 self._add(step.step, tensor, draw)
 
-    def _add(self, step: str, tensor: TensorResult, draw: Draw) -> None:
+    def _add(self, step: str, tensor: TensorResult, draw: PairSettings) -> None:
         if tensor.status == "declared":
             reason = tensor.reason.partition(":")[0].lstrip("0123456789 of")
             self.declared[reason] = self.declared.get(reason, 0) + 1
@@ -207,7 +207,7 @@ def calibrate(
     seeds: Sequence[int],
     runs: int,
     backbone: str = BACKBONE,
-    wrap: Callable[[list[Draw]], Iterator[Draw]] = iter,
+    wrap: Callable[[list[PairSettings]], Iterator[PairSettings]] = iter,
 ) -> Calibration:
     """Run all draws of the seeds.
 
@@ -218,7 +218,7 @@ def calibrate(
         wrap: shows the progress of an iteration.
     """
     calibration = Calibration()
-    for draw in wrap([Draw.of(seed, run) for seed in seeds for run in range(runs)]):
+    for draw in wrap([PairSettings.of(seed, run) for seed in seeds for run in range(runs)]):
         steps = [*STEPS, "train"] if draw.trains else STEPS
         calibration.add(draw, align(draw.pair(backbone), steps))
     return calibration
@@ -264,7 +264,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         calibration.save(args.out, command)
     except (AlignmentError, ValueError, OSError, ImportError) as error:
-        return could_not("calibration could not run", error)
+        return exit_with_error("calibration could not run", error)
     print(calibration)
     return 0 if calibration else 1
 

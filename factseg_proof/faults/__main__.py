@@ -24,7 +24,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from alignment.cli import REPOSITORY, could_not, quieten_frameworks
+from alignment.cli import REPOSITORY, exit_with_error, quieten_frameworks
 from alignment.pair import AlignmentError, Pair
 from alignment.recording.reference import Reference
 from alignment.run import align
@@ -246,7 +246,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.closing(run):
             outcomes = Outcomes(tuple(bar))
     except (AlignmentError, ValueError, OSError, ImportError) as error:
-        return could_not("the faults could not be run", error)
+        return exit_with_error("the faults could not be run", error)
     outcomes.save(args.out)
     print(outcomes)
     return 0 if outcomes else 1

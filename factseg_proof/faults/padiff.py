@@ -25,7 +25,7 @@ from types import FrameType, ModuleType
 from typing import Any, NamedTuple
 from unittest import mock
 
-from alignment.cli import could_not, quieten_frameworks
+from alignment.cli import exit_with_error, quieten_frameworks
 from alignment.pair import AlignmentError, Pair
 from factseg_paddle.cli import ArgumentParser
 from factseg_paddle.files import atomic_write
@@ -68,7 +68,7 @@ class Setting:
     auto_weights: bool = True
 
 
-class Named(NamedTuple):
+class PadiffFinding(NamedTuple):
     """What PaDiff names as different.
 
     Attributes:
@@ -112,7 +112,7 @@ class Named(NamedTuple):
 # In a process of its own ---------------------------------------------------------------------
 
 
-def compare(fault: str | None, seed: int, setting: Setting, folder: Path) -> Named | None:
+def compare(fault: str | None, seed: int, setting: Setting, folder: Path) -> PadiffFinding | None:
     """Run auto_diff on the FactSeg pair.
 
     Args:
@@ -141,7 +141,7 @@ def compare(fault: str | None, seed: int, setting: Setting, folder: Path) -> Nam
     return _run(padiff, pair, setting, folder)
 
 
-def _run(padiff: ModuleType, pair: Pair, setting: Setting, folder: Path) -> Named | None:
+def _run(padiff: ModuleType, pair: Pair, setting: Setting, folder: Path) -> PadiffFinding | None:
     import paddle
     import torch
 
@@ -176,12 +176,12 @@ def _run(padiff: ModuleType, pair: Pair, setting: Setting, folder: Path) -> Name
 
 
 def _carry_over(net: Any, layer: Any) -> None:
-    from alignment.weights.layout import moved
+    from alignment.weights.layout import to_paddle_layout
     from alignment.weights.models import match_models
 
     arrays = {name: tensor.numpy() for name, tensor in net.state_dict().items()}
     state = layer.state_dict()
-    for name, array in moved(match_models(net, layer), arrays).arrays.items():
+    for name, array in to_paddle_layout(match_models(net, layer), arrays).arrays.items():
         state[name].set_value(array)
 
 
@@ -206,14 +206,14 @@ def _optimizers(pair: Pair, net: Any, layer: Any) -> tuple[Callable[[], None], C
 
 
 @contextlib.contextmanager
-def _located(layer: Any) -> Iterator[list[Named]]:
+def _located(layer: Any) -> Iterator[list[PadiffFinding]]:
     """Note at which layer of Paddle's model PaDiff points.
 
     Its tree shows classes alone; the layer that ran the operation is on the stack that it prints.
     """
     from padiff.trainer.trainer_utils import hooks
 
-    found: list[Named] = []
+    found: list[PadiffFinding] = []
     paths = {id(sub): path for path, sub in layer.named_sublayers(include_self=True)}
     extract = hooks.extract_frame_summary
     checker = sys.modules["padiff.trainer.Checker"]
@@ -227,7 +227,7 @@ def _located(layer: Any) -> Iterator[list[Named]]:
     def note(paddle_item: Any, *args: Any, **options: Any) -> None:
         is_operation = hasattr(paddle_item.net, "__api__")
         operation = paddle_item.net_str.rpartition(".")[2] if is_operation else ""
-        found.append(Named("forward", paddle_item.frames.layer, operation))
+        found.append(PadiffFinding("forward", paddle_item.frames.layer, operation))
         print_info(paddle_item, *args, **options)
 
     with (
@@ -246,19 +246,23 @@ def _innermost(frame: FrameType | None, paths: Mapping[int, str]) -> str:
     return ""
 
 
-def _named(printed: str, located: Sequence[Named], folder: Path) -> Named:
+def _named(printed: str, located: Sequence[PadiffFinding], folder: Path) -> PadiffFinding:
     step = max(map(int, re.findall(r"=Train Step (\d+)=", printed)), default=0)
     if located:
         return located[0]._replace(step=step)
     if "Diff found in loss" in printed:
-        return Named("loss", "loss", step=step)
+        return PadiffFinding("loss", "loss", step=step)
     for stage in ("grad", "weight"):
         for log in folder.rglob(f"{stage}_diff.log"):
             names = re.findall(r"paddle path:\n\s+FactSeg\.(\S+)", log.read_text("utf-8"))
             if names:
-                return Named(stage, names[0], more=len(names) - 1, step=step)
+                return PadiffFinding(stage, names[0], more=len(names) - 1, step=step)
     unassigned = re.search(r"Assign weight Failed.*?torch: .*?FactSeg\.(\S+)", printed, re.DOTALL)
-    return Named("assign", unassigned[1]) if unassigned else Named("other", "a difference")
+    return (
+        PadiffFinding("assign", unassigned[1])
+        if unassigned
+        else PadiffFinding("other", "a difference")
+    )
 
 
 # In the main process -------------------------------------------------------------------------
@@ -283,17 +287,17 @@ class _Runs:
             self._pool.shutdown()
         self._pool = None
 
-    def __call__(self, fault: str | None, seed: int, setting: Setting) -> Named | None:
+    def __call__(self, fault: str | None, seed: int, setting: Setting) -> PadiffFinding | None:
         self._pool = self._pool or ProcessPoolExecutor(1, mp_context=get_context("spawn"))
         try:
             return self._pool.submit(compare, fault, seed, setting, self._folder).result()
         except BrokenProcessPool:
             self._renew()
-            return Named("raised", "a crash of the process")
+            return PadiffFinding("raised", "a crash of the process")
         except Exception as error:  # whatever PaDiff or the fault raises: a user would see it
             self._renew()
             said = str(error).strip().partition("\n")[0]
-            return Named("raised", f"{type(error).__name__}: {said}")
+            return PadiffFinding("raised", f"{type(error).__name__}: {said}")
 
 
 def record(command: str, *, progress: Callable[[str], None]) -> dict[str, Any]:
@@ -345,7 +349,7 @@ def record(command: str, *, progress: Callable[[str], None]) -> dict[str, Any]:
     }
 
 
-def _said(found: Named | None) -> str:
+def _said(found: PadiffFinding | None) -> str:
     return "" if found is None else str(found)
 
 
@@ -378,7 +382,7 @@ def main(argv: Sequence[str] | None = None, *, description: str | None = None) -
         with atomic_write(args.out) as path:
             path.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
     except (AlignmentError, OSError, ImportError) as error:
-        return could_not("PaDiff could not be run", error)
+        return exit_with_error("PaDiff could not be run", error)
     found = list(made["faults"].values())
     print(
         f"{len(found)} faults, equivalent ones among them: {found.count('missed')} missed, "

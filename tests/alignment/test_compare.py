@@ -176,12 +176,12 @@ def test_an_undecided_comparison_still_fails_on_nan_shape_and_dtype():
 
 
 def test_jumps_exempt_what_the_reference_does_and_no_more():
-    reference, jumps = np.array([1.0, 0.0, 1.0]), np.array([0.0, 0.2, 0.0])
-    declared = judged(reference, [1.0, 0.2, 1.0], jumps=jumps)
+    reference, discontinuities = np.array([1.0, 0.0, 1.0]), np.array([0.0, 0.2, 0.0])
+    declared = judged(reference, [1.0, 0.2, 1.0], discontinuities=discontinuities)
     assert (declared.status, declared.error) == ("declared", 0.0)
     assert "1 of 3 elements" in declared.reason
-    assert not judged(reference, [1.0, 0.5, 1.0], jumps=jumps)
-    elsewhere = judged(reference, [1.2, 0.2, 1.0], jumps=jumps)
+    assert not judged(reference, [1.0, 0.5, 1.0], discontinuities=discontinuities)
+    elsewhere = judged(reference, [1.2, 0.2, 1.0], discontinuities=discontinuities)
     assert not elsewhere
     assert "at [0]" in elsewhere.reason
 
@@ -201,7 +201,7 @@ def test_float32_that_overflows_has_an_infinite_error():
 
 def test_relative_error_leaves_jumps_out():
     exact, other = np.array([1.0, 2.0]), np.array([1.0, 3.0])
-    assert relative_error(exact, other, jumps=np.array([0.0, 1.0])) == 0.0
+    assert relative_error(exact, other, discontinuities=np.array([0.0, 1.0])) == 0.0
 
 
 def test_scale_of_a_kind_is_not_that_of_an_attention_mask():

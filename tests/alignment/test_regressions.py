@@ -141,7 +141,7 @@ class PaddlePrompt(paddle.nn.Layer):
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
 @pytest.mark.parametrize("expand", [True, False])
-def test_layer_that_returns_its_parameter_can_be_disturbed(expand, mode):
+def test_layer_that_returns_its_parameter_can_be_perturbed(expand, mode):
     report = align(
         pair_of(
             lambda: Torch(lambda net, x: x + net.b(x), TorchPrompt(expand)),

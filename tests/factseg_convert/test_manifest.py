@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from alignment.weights.checkpoint_files import Form
+from alignment.weights.checkpoint_files import Envelope
 from factseg_convert.manifest import (
     Manifest,
     TensorRecord,
@@ -97,7 +97,7 @@ def test_a_manifest_of_other_tensors_counts_as_none(tmp_path, capsys):
 )
 def test_a_damaged_manifest_is_said_and_not_used(tmp_path, find, put):
     record = TensorRecord("bn.count", None, (), "int64", sha256_of_array(np.int64(3)), 3)
-    written = Manifest("a.pth", "1" * 64, "a.pdparams", "2" * 64, "resnet18", Form(), (record,))
+    written = Manifest("a.pth", "1" * 64, "a.pdparams", "2" * 64, "resnet18", Envelope(), (record,))
     path = manifest_path(tmp_path / "a.pdparams")
     write_manifest(path, written)
     assert read_manifest(tmp_path / "a.pdparams", "2" * 64) == written

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import factseg_paddle
-from alignment.weights.checkpoint_files import Checkpoint, Form
+from alignment.weights.checkpoint_files import Checkpoint, Envelope
 from alignment.weights.models import torch_specs
 from factseg_convert.architectures import check_fit, identify, misfits
 from factseg_convert.classifiers import CLASSIFIERS, build_classifier
@@ -39,7 +39,7 @@ def empty_file(tmp_path, name, num_classes, side):
         tensor_name = spec.torch_name if side == "torch" else spec.paddle_name
         shape = spec.torch_shape if side == "torch" else spec.paddle_shape
         state[tensor_name] = np.broadcast_to(np.float32(0), shape)
-    return Checkpoint(tmp_path / "a", side, state, Form())
+    return Checkpoint(tmp_path / "a", side, state, Envelope())
 
 
 @pytest.mark.parametrize("side", ["torch", "paddle"])

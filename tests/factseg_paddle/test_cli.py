@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from factseg_paddle.cli import share_out_cores
+from factseg_paddle.cli import configure_threads
 from tests.paths import REPO
 
 
@@ -16,23 +16,23 @@ from tests.paths import REPO
 def test_cores_are_divided_among_ranks(monkeypatch, ranks, threads):
     monkeypatch.setattr(os, "environ", {"PADDLE_TRAINERS_NUM": ranks} if ranks else {})
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    share_out_cores()
+    configure_threads()
     assert os.environ["OMP_NUM_THREADS"] == str(threads)
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
 
 
 def test_cores_are_shared_out_where_os_has_no_sched_getaffinity(monkeypatch):
-    """On macOS no script ran: AttributeError in share_out_cores."""
+    """On macOS no script ran: AttributeError in configure_threads."""
     monkeypatch.setattr(os, "environ", {"PADDLE_TRAINERS_NUM": "2"})
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 10)
-    share_out_cores()
+    configure_threads()
     assert os.environ["OMP_NUM_THREADS"] == "5"
 
 
 def test_what_is_set_stays(monkeypatch):
     monkeypatch.setattr(os, "environ", {"OMP_NUM_THREADS": "5", "OMP_WAIT_POLICY": "ACTIVE"})
-    share_out_cores()
+    configure_threads()
     assert os.environ == {"OMP_NUM_THREADS": "5", "OMP_WAIT_POLICY": "ACTIVE"}
 
 

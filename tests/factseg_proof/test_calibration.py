@@ -11,7 +11,7 @@ from alignment import compare
 from alignment.compare import TensorResult
 from alignment.report.report import Report
 from alignment.report.results import StepResult
-from factseg_proof.calibration.__main__ import BINS, CONSTANTS, OUT, Calibration, Draw, main
+from factseg_proof.calibration.__main__ import BINS, CONSTANTS, OUT, Calibration, PairSettings, main
 
 
 def kept() -> dict:
@@ -33,7 +33,7 @@ def test_kept_calibration_is_as_large_as_it_should_be_and_has_no_alarm():
     for condition in ("size", "mode", "form", "input"):
         assert len({run[condition] for run in runs}) > 1
     assert runs == [
-        {**vars(Draw.of(run["seed"], run["run"])), "passed": True, "first_divergence": None}
+        {**vars(PairSettings.of(run["seed"], run["run"])), "passed": True, "first_divergence": None}
         for run in runs
     ]
 
@@ -53,8 +53,8 @@ def report(*ratios: float, status: str = "passed", dtype: str = "float64") -> Re
 
 def test_ratios_are_gathered_by_kind():
     calibration = Calibration()
-    calibration.add(Draw(5, 1, 64, "eval", "logits", "noise"), report(0.0, 1e-3, 0.25))
-    calibration.add(Draw(6, 0, 64, "eval", "logits", "noise"), report(0.5, dtype="float32"))
+    calibration.add(PairSettings(5, 1, 64, "eval", "logits", "noise"), report(0.0, 1e-3, 0.25))
+    calibration.add(PairSettings(6, 0, 64, "eval", "logits", "noise"), report(0.5, dtype="float32"))
     counts = calibration.counts["end to end, float64"]
     assert counts.sum() == 2
     assert calibration.zeros == {"end to end, float64": 1}
@@ -67,7 +67,7 @@ def test_ratios_are_gathered_by_kind():
 def test_float32_in_training_mode_decides_nothing_and_is_left_out():
     calibration = Calibration()
     calibration.add(
-        Draw(5, 1, 64, "train", "logits", "noise"),
+        PairSettings(5, 1, 64, "train", "logits", "noise"),
         report(900.0, status="declared", dtype="float32"),
     )
     assert calibration.counts == {}
@@ -76,19 +76,21 @@ def test_float32_in_training_mode_decides_nothing_and_is_left_out():
 def test_alarm_is_told_with_its_conditions():
     calibration = Calibration()
     assert not calibration, "nothing was run"
-    calibration.add(Draw(5, 1, 64, "eval", "literal", "noise"), report(2.0, status="failed"))
+    calibration.add(
+        PairSettings(5, 1, 64, "eval", "literal", "noise"), report(2.0, status="failed")
+    )
     assert not calibration
     assert "ALARM: {'seed': 5" in str(calibration)
 
 
 def test_draws_depend_on_the_seed_and_the_run_alone():
-    draws = [Draw.of(seed, run) for seed in range(20) for run in range(3)]
-    assert draws == [Draw.of(seed, run) for seed in range(20) for run in range(3)]
+    draws = [PairSettings.of(seed, run) for seed in range(20) for run in range(3)]
+    assert draws == [PairSettings.of(seed, run) for seed in range(20) for run in range(3)]
     assert len({(d.size, d.mode, d.form, d.input) for d in draws}) > 15
 
 
 def test_noise_has_no_scene_and_ignored_labels():
-    draw = next(d for d in (Draw.of(seed, 0) for seed in range(50)) if d.input == "noise")
+    draw = next(d for d in (PairSettings.of(seed, 0) for seed in range(50)) if d.input == "noise")
     pair = draw.pair()
     (pixels,), (labels,) = pair.inputs, pair.targets
     assert pixels.shape[2:] == labels.shape[1:] == (draw.size, draw.size)

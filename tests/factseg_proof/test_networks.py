@@ -12,7 +12,7 @@ import torch
 
 from alignment import align
 from factseg_paddle.models import list_models
-from factseg_paddle.models.layers import enlarge
+from factseg_paddle.models.layers import upsample
 from factseg_proof import networks as zoo
 from factseg_proof.pairs.classic import make_pair
 
@@ -74,7 +74,7 @@ def other_order_of_concatenation(model):
     up = model.up3
 
     def forward(x, skip):
-        return up.conv(paddle.concat([enlarge(x, 2, align_corners=True), skip], axis=1))
+        return up.conv(paddle.concat([upsample(x, 2, align_corners=True), skip], axis=1))
 
     up.forward = forward
 

@@ -20,9 +20,9 @@ from torch_ref.models.layers import (
     check_image_batch,
     conv,
     conv_bn_relu,
-    enlarge,
+    init_kaiming_normal_,
     resize,
-    start_kaiming_normal,
+    upsample,
 )
 from torch_ref.models.output import SegmentationOutput
 
@@ -58,7 +58,7 @@ class _Head(nn.Module):
             *conv_bn_relu(CHANNELS, CHANNELS, 3),
             conv(CHANNELS, num_classes, 1, bias=True),
         )
-        start_kaiming_normal(self)
+        init_kaiming_normal_(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.classifier(x)
@@ -93,7 +93,7 @@ class _PlusHead(nn.Module):
             *conv_bn_relu(LOW_CHANNELS + CHANNELS, CHANNELS, 3),
             conv(CHANNELS, num_classes, 1, bias=True),
         )
-        start_kaiming_normal(self)
+        init_kaiming_normal_(self)
 
     def forward(self, c2: torch.Tensor, c5: torch.Tensor) -> torch.Tensor:
         low = self.project(c2)
@@ -158,7 +158,7 @@ class TwoConvDeepLabV3Plus(nn.Module):
         check_image_batch(x, divisor=OUTPUT_STRIDE)
         c2 = self.feature1(x)
         logits = self.head(c2, self.feature2(c2))
-        return SegmentationOutput(enlarge(logits, 4, align_corners=False))
+        return SegmentationOutput(upsample(logits, 4, align_corners=False))
 
 
 class _TwoConvHead(nn.Module):
@@ -174,7 +174,7 @@ class _TwoConvHead(nn.Module):
         self.classifier = conv(CHANNELS, num_classes, 1, bias=True)
 
     def forward(self, c2: torch.Tensor, c5: torch.Tensor) -> torch.Tensor:
-        high = enlarge(self.ASPP(c5), 4, align_corners=False)
+        high = upsample(self.ASPP(c5), 4, align_corners=False)
         fused = self.fuse_conv(torch.cat([high, self.reduce(c2)], dim=1))
         return self.classifier(fused)
 
@@ -198,7 +198,7 @@ class HeadlessDeepLabV3(nn.Module):
         # Enlarged by a fixed factor: of other sides the logits would be larger than the image.
         check_image_batch(x, divisor=OUTPUT_STRIDE)
         logits = self.cls_pred_conv(self.aspp(self.en(x)[-1]))
-        return SegmentationOutput(enlarge(logits, OUTPUT_STRIDE, align_corners=True))
+        return SegmentationOutput(upsample(logits, OUTPUT_STRIDE, align_corners=True))
 
 
 class SeparableDeepLabV3Plus(nn.Module):
@@ -222,7 +222,7 @@ class SeparableDeepLabV3Plus(nn.Module):
         check_image_batch(x, divisor=OUTPUT_STRIDE)
         c2, _, _, c5 = self.en(x)
         logits = self.cls_pred_conv(self.de(c2, self.aspp(c5)))
-        return SegmentationOutput(enlarge(logits, 4, align_corners=True))
+        return SegmentationOutput(upsample(logits, 4, align_corners=True))
 
 
 class _LightDecoder(nn.Module):
@@ -236,7 +236,7 @@ class _LightDecoder(nn.Module):
 
     def forward(self, c2: torch.Tensor, aspp: torch.Tensor) -> torch.Tensor:
         low = self.conv1x1_os4(c2)
-        high = enlarge(self.conv1x1_os16(aspp), 4, align_corners=True)
+        high = upsample(self.conv1x1_os16(aspp), 4, align_corners=True)
         return self.stack_conv3x3(torch.cat([low, high], dim=1))
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from torch_ref.models.backbones import BACKBONES, ResNetEncoder
 from torch_ref.models.decoder import AsymmetricDecoder
 from torch_ref.models.fpn import FPN
-from torch_ref.models.layers import check_image_batch, conv, enlarge
+from torch_ref.models.layers import check_image_batch, conv, upsample
 
 SIZE_DIVISOR = 32
 
@@ -83,8 +83,8 @@ class FactSeg(nn.Module):
         class_logits = self.fg_cls(self.fg_decoder(self.fgfpn(features)))
         binary_logits = self.bi_cls(self.bi_decoder(self.bifpn(features)))
         return FactSegOutput(
-            enlarge(class_logits, 4, align_corners=True),
-            enlarge(binary_logits, 4, align_corners=True),
+            upsample(class_logits, 4, align_corners=True),
+            upsample(binary_logits, 4, align_corners=True),
         )
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from torch_ref.models.backbones import ResNet, ResNetEncoder, resnet50
 from torch_ref.models.decoder import AsymmetricDecoder
 from torch_ref.models.fpn import FPN
-from torch_ref.models.layers import check_image_batch, conv, conv_bn_relu, enlarge
+from torch_ref.models.layers import check_image_batch, conv, conv_bn_relu, upsample
 from torch_ref.models.output import SegmentationOutput
 
 
@@ -50,7 +50,7 @@ class FarSeg(nn.Module):
         features = self.en(x)
         refined = self.sr(self.gap(features[-1]), self.fpn(features))
         logits = self.cls_pred_conv(self.decoder(refined))
-        return SegmentationOutput(enlarge(logits, 4, align_corners=True))
+        return SegmentationOutput(upsample(logits, 4, align_corners=True))
 
 
 class _SceneRelation(nn.Module):

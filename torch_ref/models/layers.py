@@ -121,7 +121,7 @@ def named_conv_bn_relu(
     return named(**dict(zip(("conv", "bn", "relu"), layers, strict=True)))
 
 
-def start_kaiming_normal(network: nn.Module) -> None:
+def init_kaiming_normal_(network: nn.Module) -> None:
     """Let every convolution's weight start normal with variance 2 / fan_in."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
@@ -133,7 +133,7 @@ def resize(x: torch.Tensor, size: Sequence[int], *, align_corners: bool) -> torc
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=align_corners)
 
 
-def enlarge(x: torch.Tensor, factor: int, *, align_corners: bool) -> torch.Tensor:
+def upsample(x: torch.Tensor, factor: int, *, align_corners: bool) -> torch.Tensor:
     """Bilinear interpolation of [N, C, H, W] to [N, C, factor * H, factor * W]."""
     size = [factor * side for side in x.shape[2:]]
     return resize(x, size, align_corners=align_corners)

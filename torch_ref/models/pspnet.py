@@ -22,10 +22,10 @@ from torch_ref.models.layers import (
     conv,
     conv_bn_relu,
     dropout2d,
-    enlarge,
+    init_kaiming_normal_,
     named_conv_bn_relu,
     resize,
-    start_kaiming_normal,
+    upsample,
 )
 from torch_ref.models.output import SegmentationOutput
 
@@ -115,7 +115,7 @@ class _Decoder(nn.Module):
         )
         self.conv_last_deepsup = conv(CHANNELS, num_classes, 1, bias=True)
         self.dropout_deepsup = dropout2d(0.1)
-        start_kaiming_normal(self)
+        init_kaiming_normal_(self)
         for layer in self.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 constant(1e-4)(layer.bias)
@@ -238,7 +238,7 @@ class _Up(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.conv(enlarge(x, 2, align_corners=True))
+        return self.conv(upsample(x, 2, align_corners=True))
 
 
 def _pooled(

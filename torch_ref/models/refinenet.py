@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from torch_ref.models.backbones import ResNet, ResNetEncoder, resnet50, resnet101
-from torch_ref.models.layers import check_image_batch, conv, enlarge, named, resize
+from torch_ref.models.layers import check_image_batch, conv, named, resize, upsample
 from torch_ref.models.output import SegmentationOutput
 
 # Channels of the finer three paths; the coarsest has twice as many.
@@ -67,7 +67,7 @@ class RefineNet(_Stages):
         check_image_batch(x, divisor=32)
         logits = _refined(self, self._features(x))
         if self.upsample:
-            logits = enlarge(logits, 4, align_corners=True)
+            logits = upsample(logits, 4, align_corners=True)
         return SegmentationOutput(logits)
 
 
@@ -92,7 +92,7 @@ class EncoderRefineNet(nn.Module):
         """
         check_image_batch(x, divisor=32)  # as in `RefineNet`
         logits = _refined(self, self.resnet_encoder(x))
-        return SegmentationOutput(enlarge(logits, 4, align_corners=True))
+        return SegmentationOutput(upsample(logits, 4, align_corners=True))
 
 
 def _add_cascade(network: nn.Module, channels: Sequence[int], num_classes: int) -> None:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from torch_ref.models.backbones import ResNet, ResNetEncoder, resnet50
-from torch_ref.models.layers import check_image_batch, conv, conv_bn_relu, enlarge
+from torch_ref.models.layers import check_image_batch, conv, conv_bn_relu, upsample
 from torch_ref.models.output import SegmentationOutput
 
 
@@ -40,7 +40,7 @@ class ResUNet(nn.Module):
         """
         check_image_batch(x, divisor=32)
         logits = self.cls_pred_conv(self.decoder(self.encoder(x)))
-        return SegmentationOutput(enlarge(logits, 4, align_corners=True))
+        return SegmentationOutput(upsample(logits, 4, align_corners=True))
 
 
 class _Decoder(nn.Module):

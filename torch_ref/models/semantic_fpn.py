@@ -13,7 +13,7 @@ from torch import nn
 from torch_ref.models.backbones import ResNet, ResNetEncoder, resnet50
 from torch_ref.models.decoder import AsymmetricDecoder
 from torch_ref.models.fpn import FPN
-from torch_ref.models.layers import check_image_batch, conv, enlarge
+from torch_ref.models.layers import check_image_batch, conv, upsample
 from torch_ref.models.output import SegmentationOutput
 
 
@@ -40,7 +40,7 @@ class SemanticFPN(nn.Module):
         """
         check_image_batch(x, divisor=32)
         logits = self.cls_pred_conv(self.decoder(self.fpn(self.en(x))))
-        return SegmentationOutput(enlarge(logits, 4, align_corners=True))
+        return SegmentationOutput(upsample(logits, 4, align_corners=True))
 
 
 def semanticfpn_resnet50(num_classes: int) -> SemanticFPN:

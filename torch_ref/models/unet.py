@@ -21,7 +21,7 @@ from torch_ref.models.layers import (
     conv,
     conv_bn_relu,
     deconv,
-    enlarge,
+    upsample,
 )
 from torch_ref.models.output import SegmentationOutput
 
@@ -96,7 +96,7 @@ class _BilinearUp(nn.Module):
         self.conv = _DoubleConv(in_channels, out_channels, in_channels // 2)
 
     def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-        x = enlarge(x, 2, align_corners=True)
+        x = upsample(x, 2, align_corners=True)
         return self.conv(torch.cat([skip, _padded_to(x, skip)], dim=1))
 
 
@@ -186,7 +186,7 @@ class _NamedUp(nn.Module):
         self.conv = _NamedDoubleConv(in_channels, out_channels, in_channels // 2)
 
     def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-        x = enlarge(x, 2, align_corners=True)
+        x = upsample(x, 2, align_corners=True)
         return self.conv(torch.cat([skip, _padded_to(x, skip)], dim=1))
 
 

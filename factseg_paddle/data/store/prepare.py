@@ -52,7 +52,7 @@ class PrepareError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedStore:
     """What a run did.
 
     Attributes:
@@ -82,7 +82,7 @@ def prepare_isaid(
     num_workers: int,
     say: Callable[[str], None],
     track: Callable[[Iterable, int], Iterable],
-) -> Prepared:
+) -> PreparedStore:
     """Make the store, or go on with it.
 
     Args:
@@ -128,7 +128,7 @@ def prepare_isaid(
         }
         save_store(output, Store(complete=True, pairs=records))
     size = sum(record.images.bytes + record.masks.bytes for record in done.values())
-    return Prepared(len(tasks), len(todo), size)
+    return PreparedStore(len(tasks), len(todo), size)
 
 
 def space_needed(files: PairFiles, header: ImageHeader) -> int:

@@ -64,7 +64,7 @@ class ImageResult:
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluated:
+class EvaluationResult:
     """What an evaluation found.
 
     Attributes:
@@ -108,7 +108,7 @@ def evaluate(
     normalization: Normalization = ISAID_NORMALIZATION,
     store: Store | None = None,
     track: Callable[[Iterable[int]], Iterable[int]] = iter,
-) -> Evaluated:
+) -> EvaluationResult:
     """Evaluate images.
 
     Args:
@@ -140,7 +140,7 @@ def evaluate(
                 store.keep(result)
         confusion.add(result.matrix)
         results.append(result)
-    return Evaluated(confusion, tuple(results), tuple(pairs.class_names))
+    return EvaluationResult(confusion, tuple(results), tuple(pairs.class_names))
 
 
 def _evaluate_image(

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from factseg_paddle.data.patches import Window
-from factseg_paddle.engine.evaluation.evaluator import Evaluated, ImageResult, Pairs
+from factseg_paddle.engine.evaluation.evaluator import EvaluationResult, ImageResult, Pairs
 from factseg_paddle.engine.evaluation.store import EvaluationStore
 from factseg_paddle.files import atomic_write
 from factseg_paddle.inference.pictures import error_picture
@@ -25,7 +25,7 @@ _NUMBERED = 24  # more classes than this leave no room for numbers in the pictur
 _STRIP = 512
 
 
-def metrics_json(evaluated: Evaluated, about: Mapping[str, Any]) -> dict[str, Any]:
+def metrics_json(evaluated: EvaluationResult, about: Mapping[str, Any]) -> dict[str, Any]:
     """All results as plain JSON values; what is undefined is null.
 
     Args:
@@ -55,7 +55,7 @@ def metrics_json(evaluated: Evaluated, about: Mapping[str, Any]) -> dict[str, An
     }
 
 
-def worst_first(evaluated: Evaluated) -> list[ImageResult]:
+def worst_first(evaluated: EvaluationResult) -> list[ImageResult]:
     """The images by their own mean IoU; those without a pixel that counts come last."""
 
     def rank(result: ImageResult) -> tuple[float, int]:
@@ -65,7 +65,7 @@ def worst_first(evaluated: Evaluated) -> list[ImageResult]:
     return sorted(evaluated.images, key=rank)
 
 
-def write_report(folder: Path, evaluated: Evaluated, about: Mapping[str, Any]) -> None:
+def write_report(folder: Path, evaluated: EvaluationResult, about: Mapping[str, Any]) -> None:
     """Write `metrics.json`, `per_image.csv` and `confusion_matrix.png`.
 
     Raises:
@@ -82,7 +82,7 @@ def write_report(folder: Path, evaluated: Evaluated, about: Mapping[str, Any]) -
 
 
 def write_worst(
-    folder: Path, evaluated: Evaluated, pairs: Pairs, store: EvaluationStore, count: int
+    folder: Path, evaluated: EvaluationResult, pairs: Pairs, store: EvaluationStore, count: int
 ) -> list[Path]:
     """Draw the error maps of the worst images, `worst/01_NAME.png` and so on.
 
@@ -138,7 +138,7 @@ def draw_confusion(metrics: Metrics, matrix: np.ndarray) -> Figure:
     return figure
 
 
-def _write_table(path: Path, evaluated: Evaluated) -> None:
+def _write_table(path: Path, evaluated: EvaluationResult) -> None:
     fields = ["name", "height", "width", "counted_pixels", "wrong_pixels", "missed_pixels"]
     fields += ["false_alarm_pixels", "mean_iou", "mean_iou_foreground", "pixel_accuracy"]
     with path.open("w", encoding="utf-8", newline="") as file:

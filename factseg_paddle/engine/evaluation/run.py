@@ -11,7 +11,7 @@ from factseg_paddle.config.schema import Evaluation
 from factseg_paddle.data.open import open_pairs
 from factseg_paddle.data.pairs import ImagePairs
 from factseg_paddle.data.synthetic.sample import paint_configured_sample
-from factseg_paddle.engine.evaluation.evaluator import Evaluated, evaluate
+from factseg_paddle.engine.evaluation.evaluator import EvaluationResult, evaluate
 from factseg_paddle.engine.evaluation.report import write_report, write_worst
 from factseg_paddle.engine.evaluation.store import EvaluationStore
 from factseg_paddle.engine.restore import restore
@@ -92,7 +92,7 @@ class EvaluationRun:
 
     def run(
         self, on_inputs: Callable[[int], None] = lambda _: None, *, worst: int = 5
-    ) -> Evaluated:
+    ) -> EvaluationResult:
         """Evaluate what is left and write the report.
 
         Args:

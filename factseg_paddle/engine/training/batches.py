@@ -9,7 +9,7 @@ import numpy as np
 import paddle
 
 from factseg_paddle.data.pairs import DataError
-from factseg_paddle.data.workers import obey_the_starter
+from factseg_paddle.data.workers import exit_with_parent
 
 if TYPE_CHECKING:
     from factseg_paddle.data.dataset import PatchDataset, PatchSampler
@@ -59,7 +59,7 @@ class Batches:
 
 
 def _begin(_number: int) -> None:
-    obey_the_starter()
+    exit_with_parent()
 
 
 class _Guarded(paddle.io.Dataset):

@@ -12,7 +12,7 @@ from factseg_paddle.config.schema import Config
 from factseg_paddle.data.open import open_pairs
 from factseg_paddle.data.pairs import ImagePairs
 from factseg_paddle.data.patches import Window
-from factseg_paddle.engine.evaluation.evaluator import Evaluated, evaluate
+from factseg_paddle.engine.evaluation.evaluator import EvaluationResult, evaluate
 from factseg_paddle.engine.training.parallel import Processes
 from factseg_paddle.engine.training.signals import StopSignals
 from factseg_paddle.inference.predictor import network_predictor
@@ -93,7 +93,7 @@ class Validation:
     def _precision(self) -> AbstractContextManager:
         return paddle.amp.auto_cast(enable=self._level is not None, level=self._level or "O1")
 
-    def _evaluated(self, indices: Sequence[int], stop: StopSignals) -> Evaluated:
+    def _evaluated(self, indices: Sequence[int], stop: StopSignals) -> EvaluationResult:
         def until_stopped(items: Iterable[int]) -> Iterator[int]:
             for item in items:
                 if stop.received:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from alignment.recording.calls import renamed
-from alignment.recording.trace import LayerRecorder, Trace, counterpart
+from alignment.recording.trace import LayerRecorder, Trace, lookup_value
 from alignment.torch_side.layerwise import watch_torch
 
 
@@ -135,6 +135,6 @@ def test_of_kind_gives_the_names_after_the_kind():
 
 @pytest.mark.parametrize("name", ["attn", "attn[0]"])
 def test_lone_tensor_stands_for_the_first_of_several(name):
-    assert counterpart(name, {"attn[0]": 1, "attn[1]": 2}) == 1
-    assert counterpart(name, {"attn": 1}) == 1
-    assert counterpart("attn[1]", {"attn": 1}) is None
+    assert lookup_value(name, {"attn[0]": 1, "attn[1]": 2}) == 1
+    assert lookup_value(name, {"attn": 1}) == 1
+    assert lookup_value("attn[1]", {"attn": 1}) is None

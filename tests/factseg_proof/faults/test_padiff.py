@@ -10,7 +10,7 @@ import pytest
 
 from factseg_proof.faults.__main__ import PADIFF
 from factseg_proof.faults.catalogue import CATALOGUE
-from factseg_proof.faults.padiff import Named
+from factseg_proof.faults.padiff import PadiffFinding
 from tests.paths import REPO
 
 RECORD = json.loads(PADIFF.read_text("utf-8"))
@@ -39,19 +39,19 @@ def test_padiff_has_no_step_for_data(fault):
 @pytest.mark.parametrize(
     ("named", "place", "right"),
     [
-        (Named("forward", "a.b", "relu"), "a.b", True),
-        (Named("forward", "a.relu"), "a.relu#3 -> a.c", True),
-        (Named("forward", "a.c"), "a.b -> a.c", True),
-        (Named("forward", "a"), "a.b -> a.c", False),
-        (Named("forward", "", "interpolate"), "forward:output.class_logits", True),
-        (Named("forward", ""), "forward:output.class_logits", False),
-        (Named("forward", "a.bn"), "weights:a.bn.running_mean", True),
-        (Named("grad", "a.bn.bias"), "grad:a.bn.bias", True),
-        (Named("grad", "b.weight", more=3), "grad:a.weight", False),
-        (Named("weight", "a.weight", step=1), "train:step 1: a.weight (update)", True),
-        (Named("weight", "a.weight", step=0), "train:step 1: a.weight (update)", False),
-        (Named("loss", "loss"), "loss:loss", True),
-        (Named("raised", "RuntimeError: no"), "a.b", False),
+        (PadiffFinding("forward", "a.b", "relu"), "a.b", True),
+        (PadiffFinding("forward", "a.relu"), "a.relu#3 -> a.c", True),
+        (PadiffFinding("forward", "a.c"), "a.b -> a.c", True),
+        (PadiffFinding("forward", "a"), "a.b -> a.c", False),
+        (PadiffFinding("forward", "", "interpolate"), "forward:output.class_logits", True),
+        (PadiffFinding("forward", ""), "forward:output.class_logits", False),
+        (PadiffFinding("forward", "a.bn"), "weights:a.bn.running_mean", True),
+        (PadiffFinding("grad", "a.bn.bias"), "grad:a.bn.bias", True),
+        (PadiffFinding("grad", "b.weight", more=3), "grad:a.weight", False),
+        (PadiffFinding("weight", "a.weight", step=1), "train:step 1: a.weight (update)", True),
+        (PadiffFinding("weight", "a.weight", step=0), "train:step 1: a.weight (update)", False),
+        (PadiffFinding("loss", "loss"), "loss:loss", True),
+        (PadiffFinding("raised", "RuntimeError: no"), "a.b", False),
     ],
 )
 def test_what_counts_as_the_place(named, place, right):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from factseg_paddle.config.schema import Evaluation
-from factseg_paddle.engine.evaluation.evaluator import Evaluated, ImageResult, evaluate
+from factseg_paddle.engine.evaluation.evaluator import EvaluationResult, ImageResult, evaluate
 from factseg_paddle.engine.evaluation.report import (
     draw_confusion,
     worst_first,
@@ -53,7 +53,7 @@ def test_metrics_json_holds_the_matrix_names_and_settings(done):
 def test_what_is_undefined_is_null(tmp_path):
     matrix = ConfusionMatrix(3)
     matrix.add(np.array([[5, 0, 0], [1, 3, 0], [0, 0, 0]]))
-    write_report(tmp_path, Evaluated(matrix, (), ("a", "b", "c")), {})
+    write_report(tmp_path, EvaluationResult(matrix, (), ("a", "b", "c")), {})
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert content["classes"][2]["iou"] is None
     assert content["mean_iou"] > 0.5
@@ -80,7 +80,7 @@ def test_missed_and_false_alarm_pixels_are_counted(tmp_path):
     confusion = ConfusionMatrix(3)
     confusion.add(matrix)
     image = ImageResult(0, "x", 7, 17, matrix)
-    write_report(tmp_path, Evaluated(confusion, (image,), ("a", "b", "c")), {})
+    write_report(tmp_path, EvaluationResult(confusion, (image,), ("a", "b", "c")), {})
     with (tmp_path / "per_image.csv").open(encoding="utf-8", newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["missed_pixels"], row["false_alarm_pixels"]) == ("11", "7")
