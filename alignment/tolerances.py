@@ -9,8 +9,8 @@ FLOAT64_BOUND = 1e-5
 SENSITIVITY = 32.0
 """End to end in float64 may be, where that is more than FLOAT64_BOUND, so many times what the
 reference itself changes by when it is perturbed by what Paddle can't avoid (see
-`torch_side.perturbation`): Paddle's upsampling is off by 1e-6, about so many roundings. BatchNorm over a few values amplifies
-both alike."""
+`torch_side.perturbation`): Paddle's upsampling is off by 1e-6, about so many roundings. BatchNorm
+over a few values amplifies both alike."""
 
 
 FLOAT32_RATIO = 8.0
