@@ -174,7 +174,7 @@ def places(tmp_path_factory):
     network = create_model("factseg_resnet18", num_classes=16)
     save_pdparams(tmp / "factseg.pdparams", model_arrays(network))
     # Without arguments the script works on the weights/ of its own repository: a copy of it.
-    for folder in ("alignment", "factseg_paddle", "torch_ref", "scripts"):
+    for folder in ("alignment", "factseg_convert", "factseg_paddle", "torch_ref", "scripts"):
         shutil.copytree(REPO / folder, tmp / "copy" / folder)
     (tmp / "copy" / "weights").mkdir()
     shutil.copy(tmp / "resnet18.pth", tmp / "copy" / "weights")

@@ -26,7 +26,7 @@ from factseg_paddle.config.transforms import (
 )
 from factseg_paddle.transforms import Normalization
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def _from_repository(path: str) -> str:

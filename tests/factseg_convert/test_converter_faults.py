@@ -261,11 +261,11 @@ def test_kill_in_the_middle_leaves_no_output(tmp_path):
     torch.save(light_state("resnet"), tmp_path / "a.pth")
     code = (
         "import os, signal, sys\n"
-        "from alignment import conversion\n"
+        "from factseg_convert import convert\n"
         "from scripts import convert_torch2paddle\n"
         "def stop(path, manifest):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "conversion.write_manifest = stop\n"
+        "convert.write_manifest = stop\n"
         "convert_torch2paddle.main(['--input', sys.argv[1]])\n"
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.pth"], cwd=REPO, check=False)

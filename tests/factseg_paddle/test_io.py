@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from factseg_paddle import io
+from factseg_paddle import files, io
 from factseg_paddle.io import CheckpointError, UnsafeFileError
 from tests.paths import REPO
 
@@ -49,7 +49,7 @@ def assert_same(got, expected):
 
 def test_atomic_write_gives_a_path_beside_the_target_with_its_suffix(tmp_path):
     target = tmp_path / "a.tar.npy"
-    with io.atomic_write(target) as temporary:
+    with files.atomic_write(target) as temporary:
         assert (temporary.parent, temporary.suffix) == (tmp_path, ".npy")
         assert temporary.name.startswith(".")
         np.save(temporary, np.arange(3))
@@ -63,7 +63,7 @@ def test_atomic_write_keeps_the_older_file_when_the_block_raises(tmp_path):
     target.write_text("old")
 
     def write() -> None:
-        with io.atomic_write(target) as temporary:
+        with files.atomic_write(target) as temporary:
             temporary.write_text("half of the n")
             raise KeyboardInterrupt
 
@@ -78,11 +78,11 @@ def test_atomic_write_leaves_nothing_when_syncing_finds_the_disk_full(tmp_path, 
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def write() -> None:
-        with io.atomic_write_all(tmp_path / "a", tmp_path / "b") as temporaries:
+        with files.atomic_write_all(tmp_path / "a", tmp_path / "b") as temporaries:
             for temporary in temporaries:
                 temporary.write_text("text")
 
-    monkeypatch.setattr(io.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write()
     assert listing(tmp_path) == []
@@ -91,10 +91,10 @@ def test_atomic_write_leaves_nothing_when_syncing_finds_the_disk_full(tmp_path, 
 def test_atomic_write_refuses_a_missing_folder_and_a_folder_before_the_work(tmp_path):
     with (
         pytest.raises(FileNotFoundError, match="nowhere does not exist"),
-        io.atomic_write(tmp_path / "nowhere" / "a"),
+        files.atomic_write(tmp_path / "nowhere" / "a"),
     ):
         pytest.fail("the block ran")
-    with pytest.raises(IsADirectoryError, match="is a folder"), io.atomic_write(tmp_path):
+    with pytest.raises(IsADirectoryError, match="is a folder"), files.atomic_write(tmp_path):
         pytest.fail("the block ran")
 
 
@@ -103,7 +103,7 @@ def test_atomic_write_goes_through_a_link_and_respects_the_umask(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "real")
     old = os.umask(0o027)
     try:
-        with io.atomic_write(tmp_path / "link") as temporary:
+        with files.atomic_write(tmp_path / "link") as temporary:
             temporary.write_text("new")
     finally:
         os.umask(old)
@@ -131,12 +131,12 @@ def test_kill_in_the_middle_of_writing_leaves_the_target_as_it_was(tmp_path):
 def test_hashes_are_those_of_hashlib(tmp_path):
     data = np.random.RandomState(0).bytes(3_000_000)
     (tmp_path / "a").write_bytes(data)
-    assert io.sha256_of_file(tmp_path / "a") == hashlib.sha256(data).hexdigest()
+    assert files.sha256_of_file(tmp_path / "a") == hashlib.sha256(data).hexdigest()
     array = np.arange(12, dtype=np.float16).reshape(3, 4)
     expected = hashlib.sha256(array.T.tobytes(order="C")).hexdigest()
-    assert io.sha256_of_array(array.T) == expected
+    assert files.sha256_of_array(array.T) == expected
     scalar = np.array(3)
-    assert io.sha256_of_array(scalar) == hashlib.sha256(scalar.tobytes()).hexdigest()
+    assert files.sha256_of_array(scalar) == hashlib.sha256(scalar.tobytes()).hexdigest()
 
 
 # Round trips

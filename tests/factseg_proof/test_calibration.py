@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from alignment import compare
+from alignment import tolerances
 from alignment.compare import TensorResult
 from alignment.report.report import Report
 from alignment.report.results import StepResult
@@ -21,7 +21,7 @@ def kept() -> dict:
 def test_kept_calibration_is_of_the_constants_in_force():
     content = kept()
     assert content["constants"] == dict(CONSTANTS.values())
-    assert all(value == getattr(compare, name) for name, value in CONSTANTS.values())
+    assert all(value == getattr(tolerances, name) for name, value in CONSTANTS.values())
     assert (OUT / "calibration.png").stat().st_size > 10_000
 
 

@@ -8,6 +8,8 @@ import signal
 import numpy as np
 import pytest
 
+from factseg_paddle.data import pairs
+from factseg_paddle.data.open import open_pairs
 from factseg_paddle.engine import restore
 from factseg_paddle.engine.weights import load_weights
 from factseg_paddle.files import sha256_of_file
@@ -15,8 +17,6 @@ from factseg_paddle.inference.predictor import network_predictor
 from tests.factseg_paddle.engine.tiny import seeded
 from tests.factseg_paddle.inference import naive
 from tests.scripts import small
-
-pairs = pytest.importorskip("factseg_paddle.data.pairs")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def counted(config, weights, **options):
     """The confusion matrix by the plain full-map computation."""
     net = seeded(0, num_classes=16)
     load_weights(net, weights)
-    data = pairs.open_pairs(restore.load_config(config).data, "val")
+    data = open_pairs(restore.load_config(config).data, "val")
     total = np.zeros((16, 16), int)
     predict = network_predictor(net)
     for index in range(len(data)):

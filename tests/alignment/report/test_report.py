@@ -26,7 +26,7 @@ class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.open_tags, self.text = [], ""
-        self.substitute_inputs(text)
+        self.feed(text)
         assert not self.open_tags
 
     def handle_starttag(self, tag, _attrs):

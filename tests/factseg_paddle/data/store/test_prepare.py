@@ -355,7 +355,7 @@ def test_told_to_stop_it_leaves_with_the_status_and_goes_on_later(source, tmp_pa
         f"sys.argv = ['prepare_isaid.py', '--dataset_root', {str(source)!r}, '--output',\n"
         f"            {str(output)!r}, '--num_workers', '0']\n"
         f"sys.path.insert(0, {str(REPO)!r})\n"
-        "from factseg_paddle.data import prepare\n"
+        "from factseg_paddle.data.store import prepare\n"
         "original, calls = prepare.encode_raster, []\n"
         "def stopped(pixels):\n"
         "    calls.append(1)\n"

@@ -326,7 +326,7 @@ def test_full_disk_leaves_the_old_checkpoint_and_nothing_else(tmp_path):
 
 SAVING = """
 import itertools, pathlib, sys
-from factseg_paddle.engine import checkpoint as checkpoints
+from factseg_paddle.engine.training import checkpoint as checkpoints
 from tests.factseg_paddle.engine.training.test_checkpoint import state, trained
 net, optimizer = trained(width=256)
 for iteration in itertools.count():
