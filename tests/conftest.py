@@ -14,6 +14,17 @@ import factseg_paddle  # noqa: F401 - sets what Paddle reads from the environmen
 from tests.paths import REPO
 
 
+SLOW_LIMIT = 3600
+"""Seconds for a slow test without a limit of its own: the longest, the real iSAID, takes 400."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give slow tests their limit; the others have that of pyproject.toml."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_LIMIT))
+
+
 @pytest.fixture
 def file_size_limit():
     """A context in which no file grows past so many bytes, which fails as a full disk does."""

@@ -14,6 +14,8 @@ import pytest
 from tests.paths import REPO
 from tests.test_readme import blocks, commands
 
+pytestmark = pytest.mark.timeout(600)  # starts whole runs
+
 PAGE = (REPO / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 # The page's tinynet as its authors might have written it.

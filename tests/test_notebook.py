@@ -31,6 +31,8 @@ from notebooks.helpers import (
 )
 from tests.paths import REPO
 
+pytestmark = pytest.mark.timeout(600)  # starts whole runs
+
 NOTEBOOK = REPO / "notebooks" / "factseg_aistudio.ipynb"
 SMALL = [
     "device=cpu",

@@ -18,6 +18,8 @@ from alignment import Pair, align
 from tests.paths import REPO
 from tests.test_readme import OWN_PAIR, blocks, commands
 
+pytestmark = pytest.mark.timeout(600)  # starts whole runs
+
 ALIGNED = "python -m alignment --pair my_pair.py:make_pair --out report"
 RECORD = "python -m alignment --pair my_pair.py:make_pair --side torch --out record"
 COMPARE = "python -m alignment --pair my_pair.py:make_pair --torch-records record --out report"

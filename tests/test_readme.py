@@ -17,6 +17,8 @@ import pytest
 
 from tests.paths import REPO
 
+pytestmark = pytest.mark.timeout(600)  # starts whole runs
+
 README = (REPO / "README.md").read_text(encoding="utf-8")
 CI = (REPO / ".ci" / "run").read_text(encoding="utf-8")
 

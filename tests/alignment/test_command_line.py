@@ -16,6 +16,8 @@ from alignment.__main__ import main
 from alignment.steps.progress import ProgressBar
 from tests.paths import REPO
 
+pytestmark = pytest.mark.timeout(600)  # starts whole runs
+
 USER = REPO / "tests" / "alignment" / "user_pair.py"
 
 

@@ -19,6 +19,8 @@ from tests.alignment.small import step
 from tests.alignment.test_sides import without
 from tests.paths import REPO
 
+pytestmark = pytest.mark.timeout(600)  # starts whole runs
+
 EXAMPLE = REPO / "examples" / "captioner" / "pair.py"
 ON_EXAMPLE = ("--pair", f"{EXAMPLE}:make_pair")
 

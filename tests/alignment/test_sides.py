@@ -21,6 +21,8 @@ from alignment.recording.reference_files import load_reference
 from factseg_paddle.files import sha256_of_file
 from tests.paths import REPO
 
+pytestmark = pytest.mark.timeout(600)  # starts whole runs
+
 USER = REPO / "tests" / "alignment" / "user_pair.py"
 
 BLOCKED = """

@@ -16,6 +16,8 @@ from scripts import convert_paddle2torch, convert_torch2paddle
 from tests.factseg_convert.files import light_state, load_torch, random_state, there_and_back
 from torch_ref.models.backbones import BACKBONES
 
+pytestmark = pytest.mark.timeout(600)  # starts whole runs
+
 CLASSES = 5
 
 

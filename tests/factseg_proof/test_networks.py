@@ -16,6 +16,8 @@ from factseg_paddle.models.layers import upsample
 from factseg_proof import networks as zoo
 from factseg_proof.pairs.classic import make_pair
 
+pytestmark = pytest.mark.timeout(600)  # starts whole runs
+
 NAME = "unet_bilinear_w32"
 
 

@@ -15,6 +15,8 @@ from factseg_paddle.models import list_models
 from tests.models.golden import golden_networks, image
 from tests.models.sides import SIDES
 
+pytestmark = pytest.mark.timeout(600)  # starts whole runs
+
 NETWORKS = {network.name: network for network in golden_networks()}
 
 # Paddle's bilinear interpolation computes in float32 even where its input is float64.

@@ -17,6 +17,8 @@ from alignment.recording.train_record import TrainRecord
 from alignment.recording.train_record_files import load_steps, save_steps
 from tests.alignment.test_sides import on_pair, refused, without
 
+pytestmark = pytest.mark.timeout(600)  # starts whole runs
+
 STEP = "record_torch_train_01.npz"
 
 

@@ -17,6 +17,8 @@ from alignment.report.html import groups
 from tests.alignment.report.by_hand import STRANGE, deep, in_all_comparisons, report_of, tensor
 from tests.alignment.report.test_report import Page
 
+pytestmark = pytest.mark.timeout(600)  # starts whole runs
+
 
 def figures_of(html: str) -> list[ET.Element]:
     found = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', html)

@@ -13,6 +13,8 @@ import tifffile
 
 from tests.paths import REPO
 
+pytestmark = pytest.mark.timeout(600)  # starts whole runs
+
 LARGEST = (4000, 13383)  # of iSAID
 
 

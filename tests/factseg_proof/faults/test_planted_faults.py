@@ -11,6 +11,8 @@ from alignment.pair import STEPS, AlignmentError
 from factseg_proof.faults.__main__ import Outcome, Outcomes, main, run_faults
 from factseg_proof.faults.catalogue import CATALOGUE
 
+pytestmark = pytest.mark.timeout(600)  # starts whole runs
+
 # None of them in the backbone, so that a small one will do.
 FAST = ("eps 1e-6", "detached head", "no decay")
 HARMLESS = "sum in another order"

@@ -22,6 +22,8 @@ from tests.alignment.small import step
 from torch_ref import FactSeg as TorchFactSeg
 from torch_ref import JointLoss
 
+pytestmark = pytest.mark.timeout(600)  # starts whole runs
+
 MODEL_STEPS = ["weights", "forward", "backward"]
 
 

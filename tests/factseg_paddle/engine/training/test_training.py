@@ -40,6 +40,8 @@ from factseg_paddle.io import CheckpointError, load_plain
 from factseg_paddle.metrics import compute_metrics
 from tests.paths import REPO
 
+pytestmark = pytest.mark.timeout(600)  # starts whole runs
+
 ITERS = 6
 SMALL = {"model": {"name": "unet_bilinear_w32"}, "loss": {"kind": "cross_entropy"}}
 FACTSEG = {"model": {"backbone": "resnet18"}}
