@@ -13,7 +13,6 @@ import pytest
 import factseg_paddle  # noqa: F401 - sets what Paddle reads from the environment
 from tests.paths import REPO
 
-
 SLOW_LIMIT = 3600
 """Seconds for a slow test without a limit of its own: the longest, the real iSAID, takes 400."""
 
