@@ -27,9 +27,12 @@ ON_EXAMPLE = ("--pair", f"{EXAMPLE}:make_pair")
 
 @pytest.fixture
 def made(monkeypatch) -> Pair:
-    """The example's pair; its folder can be imported from for as long as the test runs."""
+    """The example's pair; its folder can be imported from for as long as the test runs.
+
+    Two training steps: all ten, which take five times as long, are in `test_example_aligns`.
+    """
     monkeypatch.syspath_prepend(str(EXAMPLE.parent))
-    return load_pair(Request(pair=ON_EXAMPLE[1]))
+    return replace(load_pair(Request(pair=ON_EXAMPLE[1])), train_steps=2)
 
 
 def with_fault(pair: Pair, plant) -> Pair:
