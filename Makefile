@@ -12,7 +12,7 @@ SAMPLE := output/sample
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help align zoo faults calibrate test slow bench bench-evaluation lint format clean
+.PHONY: help align zoo faults calibrate test slow bench bench-evaluation docs lint format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -47,6 +47,9 @@ bench: $(READY) ## measure the losses, the metrics and reading against their bas
 bench-evaluation: $(READY) ## time and peak memory of the sliding window; FactSeg-50 over 4000 x 13383
 	$(BIN)/python scripts/bench_evaluation.py
 	$(BIN)/python scripts/bench_evaluation.py --largest
+
+docs: $(READY) ## build the documentation into output/docs; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 lint: $(READY) ## check style, formatting and which package imports which
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""CONTRIBUTING's "Add a network", followed to the letter in a copy of the repository."""
+"""The page "Add a network", followed to the letter in a copy of the repository."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import sys
 
 import pytest
 
+from tests.pages import ADD_A_NETWORK, blocks, commands, read
 from tests.paths import REPO
-from tests.test_readme import blocks, commands
 
 pytestmark = pytest.mark.timeout(600)  # starts whole runs
 
-PAGE = (REPO / "CONTRIBUTING.md").read_text(encoding="utf-8")
+PAGE = read(ADD_A_NETWORK)
 
 # The page's tinynet as its authors might have written it.
 REFERENCE = """
@@ -81,7 +81,7 @@ def test_toy_network_is_added_as_the_page_says(copy):
 
     (copy / "configs/isaid/tinynet.yml").write_text(configuration)
     others = "tests/factseg_paddle/config tests/test_house.py tests/scripts/test_compare_models.py"
-    chosen = "-k 'tinynet or package_imports or readme or published'"
+    chosen = "-k 'tinynet or package_imports or table_of_the_page or published'"
     run(copy, f"python -m pytest -q -p no:cacheprovider {others} {chosen}")
     train = configuration.splitlines()[0].removeprefix("# ").removesuffix(" --do_eval")
     run(
