@@ -216,6 +216,12 @@ class Model(Section):
         name: "factseg", to which the keys from backbone to gradient_checkpointing belong (see
             `factseg_paddle.models.FactSeg`), or one of `factseg_paddle.list_models()`.
         options: of another network than FactSeg.
+        backbone: FactSeg's encoder.
+        output_stride: of the encoder; 8 and 16 dilate its last stages.
+        frozen_stages: parts of the encoder that do not change: 0 none, 1 the stem, 2 also layer1,
+            …, 5 all.
+        frozen_batch_norm: keep every BatchNorm of the encoder as it is.
+        gradient_checkpointing: compute the encoder's activations anew in backward, for less memory.
         pretrained: weights of the backbone (.pdparams), or null.
         weights: weights of the whole network to start from (.pdparams or a checkpoint folder), or
             null.
@@ -252,9 +258,12 @@ class Loss(Section):
         kind: "joint" is FactSeg's (see `factseg_paddle.losses.JointLoss`). The others are for all
             other networks, with their auxiliary heads': "cross_entropy"; "focal", "annealed_focal"
             and "dice", see `FocalLoss`, `AnnealedFocalLoss` and `DiceLoss` there.
-        sampling: which pixels joint and cross_entropy take, and ratio, thresh and min_kept with it;
-            "mean" takes all.
-        form: of the joint loss.
+        sampling: which pixels joint and cross_entropy take: "som" those of the largest loss, "ohem"
+            those of low probability, "mean" all.
+        ratio: share of the pixels that som takes.
+        form: of the joint loss: "logits", or "literal" as the original computes it.
+        thresh: ohem takes pixels whose probability of the right class is below it.
+        min_kept: pixels per image that ohem takes at least.
         gamma: focusing exponent of focal and annealed_focal.
         annealing_steps: iterations until annealed_focal is the focal loss.
         aux_weight: of each auxiliary head's loss; null for the network's own.
@@ -292,7 +301,7 @@ class Optimizer(Section):
         power: of poly.
         end_learning_rate: what poly and cosine reach at the end.
         milestones: iterations at which step lowers the rate.
-        gamma: by what.
+        gamma: what step multiplies by.
         warmup_iters: iterations in which the rate rises first.
         head_lr_factor: what the rate is multiplied by outside the pretrained backbone.
         momentum: of SGD.
@@ -409,7 +418,18 @@ class Evaluation(Section):
 
 
 class Config(Section):
-    """All of a run. `device` is "cpu", "gpu", "gpu:N" or null for a GPU where there is one."""
+    """All of a run.
+
+    Attributes:
+        seed: of weights, order and transforms.
+        device: "cpu", "gpu", "gpu:N", or null for a GPU where there is one.
+        data: the images and their classes.
+        model: the network and what it starts from.
+        loss: what is minimised.
+        optimizer: the optimizer and its learning rate.
+        train: the training run.
+        eval: the sliding window.
+    """
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 2333
     device: Annotated[str, AfterValidator(_known_device)] | None = None
