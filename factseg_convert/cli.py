@@ -11,8 +11,9 @@ from pathlib import Path
 from alignment.weights.checkpoint_files import Side
 from factseg_convert.architectures import ARCHS
 from factseg_convert.classifiers import CLASSIFIERS
-from factseg_convert.convert import checkpoint_file, convert
+from factseg_convert.convert import convert
 from factseg_convert.manifest import dropped_entries
+from factseg_convert.read import checkpoint_file
 from factseg_paddle.cli import ArgumentParser
 from factseg_paddle.files import shown
 from factseg_paddle.io import CheckpointError

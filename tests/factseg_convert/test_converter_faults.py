@@ -226,7 +226,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, refused, monkeypatch, call):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     torch.save(light_state("resnet"), tmp_path / "a.pth")
-    monkeypatch.setattr(f"factseg_convert.convert.{call}", full)
+    monkeypatch.setattr(f"factseg_convert.write.{call}", full)
     message = refused(convert_torch2paddle, "a.pth")
     assert "out.bin was not written: No space left on device" in message
 
@@ -253,7 +253,7 @@ def test_an_output_that_reads_back_otherwise_is_not_kept(tmp_path, refused, monk
         io.write_pdparams(path, {name: array + 0.5 for name, array in state.items()})
 
     torch.save(light_state("resnet"), tmp_path / "a.pth")
-    monkeypatch.setattr("factseg_convert.convert.write_pdparams", careless)
+    monkeypatch.setattr("factseg_convert.write.write_pdparams", careless)
     assert "does not hold conv1.weight as it was" in refused(convert_torch2paddle, "a.pth")
 
 
@@ -261,11 +261,11 @@ def test_kill_in_the_middle_leaves_no_output(tmp_path):
     torch.save(light_state("resnet"), tmp_path / "a.pth")
     code = (
         "import os, signal, sys\n"
-        "from factseg_convert import convert\n"
+        "from factseg_convert import write\n"
         "from scripts import convert_torch2paddle\n"
         "def stop(path, manifest):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "convert.write_manifest = stop\n"
+        "write.write_manifest = stop\n"
         "convert_torch2paddle.main(['--input', sys.argv[1]])\n"
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.pth"], cwd=REPO, check=False)

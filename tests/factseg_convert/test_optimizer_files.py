@@ -9,7 +9,7 @@ import factseg_paddle
 import torch_ref
 from alignment.weights.checkpoint_files import read_checkpoint
 from factseg_convert.architectures import identify
-from factseg_convert.optimizer_files import same
+from factseg_convert.equality import same
 from factseg_paddle.io import load_plain, save_pdparams
 from factseg_paddle.optimizers.state import load_optimizer_state, optimizer_state
 from scripts import convert_paddle2torch, convert_torch2paddle

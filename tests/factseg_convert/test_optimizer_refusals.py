@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignment.weights.models import match_models, torch_specs
-from factseg_convert.optimizer_files import same
+from factseg_convert.equality import same
 from factseg_convert.optimizer_layout import map_of_specs, to_paddle, to_torch, without_counterpart
 from factseg_paddle.io import load_plain, save_pdparams
 from factseg_paddle.optimizers.state_format import OptimizerStateError
@@ -291,7 +291,7 @@ def test_a_full_disk_leaves_neither_weights_nor_optimizer(converted, refused, mo
     def full(_path, _content):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("factseg_convert.convert.write_manifest", full)
+    monkeypatch.setattr("factseg_convert.write.write_manifest", full)
     capsys.readouterr()
     message = refused(convert_torch2paddle, "b.pth", output="c.pdparams")
     assert "c.pdparams was not written: No space left on device" in message

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from factseg_convert.optimizer_files import same
+from factseg_convert.equality import same
 from factseg_paddle.io import load_plain, save_pdparams
 from factseg_paddle.optimizers.state import (
     _beta_powers,
