@@ -27,13 +27,14 @@ ELSEWHERE = {
 
 FAST: dict[str, str | tuple[str, ...]] = {
     # Convert
+    "factseg convert --input weights/resnet50-19c8e357.pth": (
+        "factseg convert --input {tmp}/resnet18.pth"
+    ),
+    "factseg convert --input weights/factseg.pdparams": (
+        "factseg convert --input {tmp}/factseg.pdparams"
+    ),
     "python scripts/convert_torch2paddle.py": "python {tmp}/copy/scripts/convert_torch2paddle.py",
-    "python scripts/convert_torch2paddle.py --input weights/resnet50-19c8e357.pth": (
-        "python scripts/convert_torch2paddle.py --input {tmp}/resnet18.pth"
-    ),
-    "python scripts/convert_paddle2torch.py --input weights/factseg.pdparams": (
-        "python scripts/convert_paddle2torch.py --input {tmp}/factseg.pdparams"
-    ),
+    "python scripts/convert_paddle2torch.py": "python {tmp}/copy/scripts/convert_paddle2torch.py",
     # Align
     "python alignment/05_backward.py": f"python alignment/05_backward.py {SMALL} --out {{tmp}}/out",
     "python -m alignment": (
@@ -69,9 +70,8 @@ FAST: dict[str, str | tuple[str, ...]] = {
         "python scripts/bench_metrics.py --repeats 1",
         "python scripts/bench_data.py --help",
     ),
-    "python scripts/compare_models.py": (
-        "python scripts/compare_models.py --networks unet_bilinear_w32 --size 64 --repeats 1 "
-        "--output {tmp}/compared"
+    "factseg compare": (
+        "factseg compare --networks unet_bilinear_w32 --size 64 --repeats 1 --output {tmp}/compared"
     ),
     "python docs/tools/pictures.py": "python docs/tools/pictures.py",
     # A first run, installed: in a folder that is no checkout
@@ -136,14 +136,14 @@ FAST: dict[str, str | tuple[str, ...]] = {
         f"{STORE} --output {{tmp}}/evaluation_of_store"
     ),
     # Other networks
-    "python scripts/train.py --config configs/isaid/farseg_resnet50.yml --do_eval": (
-        "python scripts/train.py --config configs/isaid/farseg_resnet50.yml --do_eval --iters 1 "
+    "factseg train --config isaid/farseg_resnet50 --do_eval": (
+        "factseg train --config isaid/farseg_resnet50 --do_eval --iters 1 "
         "--batch_size 2 --num_workers 0 --dataset_root {tmp}/painted --save_dir {tmp}/farseg "
         f"--opts model.pretrained=null train.amp.level=null {PATCHES} "
         "data.transforms='[{{name: normalize}}]'"
     ),
-    "python scripts/train.py --config configs/voc/unet_bilinear_w32.yml --do_eval": (
-        "python scripts/train.py --config configs/voc/unet_bilinear_w32.yml --do_eval --iters 1 "
+    "factseg train --config voc/unet_bilinear_w32 --do_eval": (
+        "factseg train --config voc/unet_bilinear_w32 --do_eval --iters 1 "
         "--batch_size 2 --num_workers 0 --dataset_root {tmp}/voc --save_dir {tmp}/unet --opts "
         "data.patch_size=64 data.stride=64 data.transforms='[{{name: normalize}}, "
         "{{name: random_crop, size: 64}}]' eval.patch_size=96 eval.stride=96"

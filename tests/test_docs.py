@@ -87,7 +87,7 @@ def test_messages_of_the_configuration_page_are_those_of_today(tmp_path):
     with pytest.raises(ConfigError) as misspelt:
         load_config(REPO / "configs" / "quickstart.yml", ["train.itres=3"])
     messages = [str(error.value).removeprefix(f"{tmp_path}/") for error in (unknown, misspelt)]
-    shown = [f"train.py: {message}" for message in messages]
+    shown = [f"factseg train: {message}" for message in messages]
     assert "\n".join(shown) in read("docs/configuration.md")
 
 

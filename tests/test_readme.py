@@ -44,11 +44,12 @@ def places(tmp_path_factory):
     network = create_model("factseg_resnet18", num_classes=16)
     save_pdparams(tmp / "factseg.pdparams", model_arrays(network))
     # Without arguments the script works on the weights/ of its own repository: a copy of it.
-    for file in REPO.glob("*/__init__.py"):
-        shutil.copytree(file.parent, tmp / "copy" / file.parent.name)
-    shutil.copytree(REPO / "scripts", tmp / "copy" / "scripts")
+    packages = {file.parent for file in REPO.glob("*/__init__.py")} - {REPO / "tests"}
+    for folder in (*packages, REPO / "scripts"):
+        shutil.copytree(folder, tmp / "copy" / folder.name)
     (tmp / "copy" / "weights").mkdir()
-    shutil.copy(tmp / "resnet18.pth", tmp / "copy" / "weights")
+    for name in ("resnet18.pth", "factseg.pdparams"):
+        shutil.copy(tmp / name, tmp / "copy" / "weights")
     image = next((tmp / "data" / "val" / "images" / "images").iterdir())
     mask = tmp / "data" / "val" / "masks" / "images" / f"{image.stem}_instance_color_RGB.png"
     return {"tmp": tmp, "repo": REPO, "image": image, "mask": mask}
