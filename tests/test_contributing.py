@@ -63,18 +63,34 @@ def run(folder, command, status=0):
     return done.stdout
 
 
+def add_entry(creation, diff):
+    """Add the page's two lines: the import, and the entry of `MODELS`."""
+    imported, entry = (line.removeprefix("+") for line in diff.splitlines())
+    text = creation.read_text()
+    for start, line in (
+        (".models import (\n", imported),
+        ("\nMODELS: dict[str, Builder] = {\n", entry),
+    ):
+        assert text.count(start) == 1
+        text = text.replace(start, f"{start}{line}\n")
+    creation.write_text(text)
+
+
 def test_toy_network_is_added_as_the_page_says(copy):
     (torch_file,) = blocks("python", PAGE)
     (line,) = blocks("json", PAGE)
     (configuration,) = blocks("yaml", PAGE)
+    (diff,) = blocks("diff", PAGE)
     record, translate, align, test = commands(PAGE)
 
     (copy / "torch_ref/models/tinynet.py").write_text(torch_file)
+    add_entry(copy / "torch_ref/models/creation.py", diff)
     run(copy, record)
     zoo = copy / "tests/models/zoo.json"
     zoo.write_text(json.dumps(json.loads(zoo.read_text()) | json.loads(f"{{{line}}}")))
     run(copy, translate)
     assert "tinynet" in (copy / "factseg_paddle/models/tinynet.py").read_text()
+    add_entry(copy / "factseg_paddle/models/creation.py", diff)
     assert "\nALIGNED: tinynet" in run(copy, f"{align} --train-steps 1")
     passed = re.search(r"(\d+) passed", run(copy, f"{test} -p no:cacheprovider"))
     assert int(passed[1]) >= 6

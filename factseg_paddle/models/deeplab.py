@@ -309,13 +309,3 @@ def deeplabv3plus_resnet50_two3x3(num_classes: int) -> TwoConvDeepLabV3Plus:
 def deeplabv3plus_resnet50_separable(num_classes: int) -> SeparableDeepLabV3Plus:
     """The DeepLabv3+ that FactSeg means to be compared with; its configuration builds v3."""
     return SeparableDeepLabV3Plus(num_classes)
-
-
-NETWORKS = (
-    deeplabv3_resnet50,
-    deeplabv3_resnet50_dropout50,
-    deeplabv3_resnet50_aspp1x1,
-    deeplabv3plus_resnet50,
-    deeplabv3plus_resnet50_two3x3,
-    deeplabv3plus_resnet50_separable,
-)

@@ -94,6 +94,3 @@ class _SceneRelation(nn.Layer):
 def farseg_resnet50(num_classes: int) -> FarSeg:
     """The authors' network for iSAID."""
     return FarSeg(num_classes, resnet50())
-
-
-NETWORKS = (farseg_resnet50,)

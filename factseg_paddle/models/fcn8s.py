@@ -284,12 +284,3 @@ def fcn8s_vgg16_pad1(num_classes: int) -> SmallPaddingFCN8s:
 def fcn8s_resnet50(num_classes: int) -> ResNetFCN8s:
     """The article's on ResNet-50."""
     return ResNetFCN8s(num_classes)
-
-
-NETWORKS = (
-    fcn8s_vgg16,
-    fcn8s_vgg16_atonce,
-    fcn8s_vgg16_bn,
-    fcn8s_vgg16_pad1,
-    fcn8s_resnet50,
-)

@@ -75,6 +75,3 @@ def _enlarged_beside(x: paddle.Tensor, skip: paddle.Tensor) -> paddle.Tensor:
 def resunet_resnet50(num_classes: int) -> ResUNet:
     """The one in FactSeg's repository."""
     return ResUNet(num_classes, resnet50())
-
-
-NETWORKS = (resunet_resnet50,)

@@ -153,6 +153,3 @@ def segnet_vgg16_bn(num_classes: int) -> SegNet:
 def segnet_vgg16_bn_relu(num_classes: int) -> RectifiedSegNet:
     """The one of pytorch-semseg, which ends with ReLU."""
     return RectifiedSegNet(num_classes)
-
-
-NETWORKS = (segnet_vgg16_bn, segnet_vgg16_bn_relu)

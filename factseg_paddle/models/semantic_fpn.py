@@ -50,6 +50,3 @@ class SemanticFPN(nn.Layer):
 def semanticfpn_resnet50(num_classes: int) -> SemanticFPN:
     """The one FactSeg is compared with."""
     return SemanticFPN(num_classes, resnet50())
-
-
-NETWORKS = (semanticfpn_resnet50,)

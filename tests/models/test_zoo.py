@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 
 import numpy as np
@@ -270,6 +271,14 @@ def test_paddle_half_precision(name):
 
 def test_both_packages_have_the_same_networks():
     assert SIDES["torch_ref"].package.list_models() == list_models()
+
+
+@pytest.mark.parametrize("package", SIDES)
+def test_every_network_has_the_name_of_its_function(package):
+    creation = importlib.import_module(f"{package}.models.creation")
+    assert {name: build.__name__ for name, build in creation.MODELS.items()} == {
+        name: name for name in list_models()
+    }
 
 
 def test_every_network_has_golden_values():

@@ -1,23 +1,74 @@
-"""Networks by name.
-
-A network becomes known by lying here: each file of this package may hold `NETWORKS`, its functions
-of (num_classes, *, options) that build one variant each, and the function's name is the network's.
-"""
+"""Networks by name."""
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable
 from difflib import get_close_matches
 from numbers import Integral
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from torch_ref.models import (
+    deeplab,
+    dense_aspp,
+    dense_unet,
+    factseg,
+    farseg,
+    fastfcn,
+    fcn8s,
+    pspnet,
+    refinenet,
+    resunet,
+    segnet,
+    semantic_fpn,
+    unet,
+)
+
 Builder = Callable[..., nn.Module]
+
+MODELS: dict[str, Builder] = {
+    "deeplabv3_resnet50": deeplab.deeplabv3_resnet50,
+    "deeplabv3_resnet50_aspp1x1": deeplab.deeplabv3_resnet50_aspp1x1,
+    "deeplabv3_resnet50_dropout50": deeplab.deeplabv3_resnet50_dropout50,
+    "deeplabv3plus_resnet50": deeplab.deeplabv3plus_resnet50,
+    "deeplabv3plus_resnet50_separable": deeplab.deeplabv3plus_resnet50_separable,
+    "deeplabv3plus_resnet50_two3x3": deeplab.deeplabv3plus_resnet50_two3x3,
+    "denseaspp_densenet121": dense_aspp.denseaspp_densenet121,
+    "denseunet_densenet121": dense_unet.denseunet_densenet121,
+    "factseg_resnet101": factseg.factseg_resnet101,
+    "factseg_resnet152": factseg.factseg_resnet152,
+    "factseg_resnet18": factseg.factseg_resnet18,
+    "factseg_resnet34": factseg.factseg_resnet34,
+    "factseg_resnet50": factseg.factseg_resnet50,
+    "farseg_resnet50": farseg.farseg_resnet50,
+    "fastfcn_resnet50_deeplabv3": fastfcn.fastfcn_resnet50_deeplabv3,
+    "fastfcn_resnet50_encnet": fastfcn.fastfcn_resnet50_encnet,
+    "fastfcn_resnet50_fcn": fastfcn.fastfcn_resnet50_fcn,
+    "fastfcn_resnet50_os16": fastfcn.fastfcn_resnet50_os16,
+    "fastfcn_resnet50_psp": fastfcn.fastfcn_resnet50_psp,
+    "fcn8s_resnet50": fcn8s.fcn8s_resnet50,
+    "fcn8s_vgg16": fcn8s.fcn8s_vgg16,
+    "fcn8s_vgg16_atonce": fcn8s.fcn8s_vgg16_atonce,
+    "fcn8s_vgg16_bn": fcn8s.fcn8s_vgg16_bn,
+    "fcn8s_vgg16_pad1": fcn8s.fcn8s_vgg16_pad1,
+    "pspnet_resnet50_deepstem_os8": pspnet.pspnet_resnet50_deepstem_os8,
+    "pspnet_resnet50_os16": pspnet.pspnet_resnet50_os16,
+    "pspnet_resnet50_os8": pspnet.pspnet_resnet50_os8,
+    "refinenet_resnet101": refinenet.refinenet_resnet101,
+    "refinenet_resnet50": refinenet.refinenet_resnet50,
+    "refinenet_resnet50_crp2": refinenet.refinenet_resnet50_crp2,
+    "resunet_resnet50": resunet.resunet_resnet50,
+    "segnet_vgg16_bn": segnet.segnet_vgg16_bn,
+    "segnet_vgg16_bn_relu": segnet.segnet_vgg16_bn_relu,
+    "semanticfpn_resnet50": semantic_fpn.semanticfpn_resnet50,
+    "unet_bilinear": unet.unet_bilinear,
+    "unet_bilinear_w32": unet.unet_bilinear_w32,
+    "unet_transposed": unet.unet_transposed,
+    "unet_transposed_w32": unet.unet_transposed_w32,
+}
+"""Every network's function of (num_classes, *, options); names and functions are called alike."""
 
 _MOST = 8  # suggestions for a name that is not known
 
@@ -38,38 +89,24 @@ def create_model(name: str, num_classes: int = 21, **options: Any) -> nn.Module:
         ValueError: the name, an option or an option's value is not known, or num_classes is no
             integer from 2 on.
     """
-    builders = _builders()
-    if name not in builders:
-        raise ValueError(explain_unknown("network", name, sorted(builders)))
+    if name not in MODELS:
+        raise ValueError(explain_unknown("network", name, list_models()))
     if not isinstance(num_classes, Integral):
         raise ValueError(f"num_classes {num_classes!r} is no integer; give the number of classes")
     if num_classes < 2:
         raise ValueError(
             f"num_classes {num_classes} is too few: background and one foreground class make 2"
         )
-    known = list(inspect.signature(builders[name]).parameters)[1:]
+    known = list(inspect.signature(MODELS[name]).parameters)[1:]
     for option in options:
         if option not in known:
             raise ValueError(explain_unknown(f"option of {name}", option, known))
-    return builders[name](num_classes, **options)
+    return MODELS[name](num_classes, **options)
 
 
 def list_models() -> list[str]:
-    """The names that `create_model` knows, sorted."""
-    return sorted(_builders())
-
-
-def _builders() -> dict[str, Builder]:
-    package, folder = __name__.rpartition(".")[0], str(Path(__file__).parent)
-    modules = (
-        importlib.import_module(f"{package}.{module.name}")
-        for module in pkgutil.iter_modules([folder])
-    )
-    return {
-        builder.__name__: builder
-        for module in modules
-        for builder in getattr(module, "NETWORKS", ())
-    }
+    """Return the names that `create_model` knows, sorted."""
+    return sorted(MODELS)
 
 
 def explain_unknown(what: str, given: str, known: list[str]) -> str:

@@ -102,6 +102,3 @@ class _Branch(nn.Module):
 def denseaspp_densenet121(num_classes: int) -> DenseASPP:
     """The one FactSeg is compared with."""
     return DenseASPP(num_classes, densenet121(output_stride=8, last_norm=False))
-
-
-NETWORKS = (denseaspp_densenet121,)

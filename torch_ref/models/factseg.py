@@ -96,4 +96,8 @@ def _variant(backbone: str) -> Callable[..., FactSeg]:
     return build
 
 
-NETWORKS = tuple(_variant(backbone) for backbone in BACKBONES)
+factseg_resnet18 = _variant("resnet18")
+factseg_resnet34 = _variant("resnet34")
+factseg_resnet50 = _variant("resnet50")
+factseg_resnet101 = _variant("resnet101")
+factseg_resnet152 = _variant("resnet152")

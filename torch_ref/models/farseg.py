@@ -89,6 +89,3 @@ class _SceneRelation(nn.Module):
 def farseg_resnet50(num_classes: int) -> FarSeg:
     """The authors' network for iSAID."""
     return FarSeg(num_classes, resnet50())
-
-
-NETWORKS = (farseg_resnet50,)

@@ -258,12 +258,3 @@ def fastfcn_resnet50_encnet(num_classes: int) -> EncodingFastFCN:
 def fastfcn_resnet50_os16(num_classes: int) -> DilatedFastFCN:
     """The article's, whose backbone is dilated and whose JPU has plain convolutions."""
     return DilatedFastFCN(num_classes)
-
-
-NETWORKS = (
-    fastfcn_resnet50_fcn,
-    fastfcn_resnet50_psp,
-    fastfcn_resnet50_deeplabv3,
-    fastfcn_resnet50_encnet,
-    fastfcn_resnet50_os16,
-)

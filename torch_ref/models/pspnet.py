@@ -260,6 +260,3 @@ def pspnet_resnet50_os16(num_classes: int) -> SerialPSPNet:
 def pspnet_resnet50_os8(num_classes: int) -> UpsamplingPSPNet:
     """The one that FactSeg is compared with."""
     return UpsamplingPSPNet(num_classes)
-
-
-NETWORKS = (pspnet_resnet50_deepstem_os8, pspnet_resnet50_os16, pspnet_resnet50_os8)

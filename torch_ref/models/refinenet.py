@@ -277,6 +277,3 @@ def refinenet_resnet50(num_classes: int) -> EncoderRefineNet:
 def refinenet_resnet50_crp2(num_classes: int) -> TwoPoolRefineNet:
     """The article's, whose chained residual pooling (CRP) has two links."""
     return TwoPoolRefineNet(num_classes)
-
-
-NETWORKS = (refinenet_resnet101, refinenet_resnet50, refinenet_resnet50_crp2)

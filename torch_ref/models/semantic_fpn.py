@@ -46,6 +46,3 @@ class SemanticFPN(nn.Module):
 def semanticfpn_resnet50(num_classes: int) -> SemanticFPN:
     """The one FactSeg is compared with."""
     return SemanticFPN(num_classes, resnet50())
-
-
-NETWORKS = (semanticfpn_resnet50,)

@@ -274,6 +274,3 @@ def unet_bilinear_w32(num_classes: int) -> LightUNet:
 def unet_transposed_w32(num_classes: int) -> StridedUNet:
     """The one FactSeg is compared with, which starts with 32 channels."""
     return StridedUNet(num_classes)
-
-
-NETWORKS = (unet_bilinear, unet_transposed, unet_bilinear_w32, unet_transposed_w32)
