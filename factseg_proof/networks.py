@@ -19,6 +19,7 @@ from pathlib import Path
 
 from alignment.cli import REPOSITORY, exit_with_error
 from alignment.pair import STEPS, AlignmentError
+from factseg_paddle.aliases import full_name
 from factseg_paddle.cli import ArgumentParser
 
 
@@ -33,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from torch_ref.models.creation import explain_unknown, list_models
 
     known = list_models()
-    names, options = args.networks or known, ["--train-steps", str(args.train_steps)]
+    names = list(map(full_name, args.networks or known))
+    options = ["--train-steps", str(args.train_steps)]
     if unknown := [name for name in names if name not in known]:
         sentence = explain_unknown("network", unknown[0], known)
         return exit_with_error("factseg_proof.networks could not run", sentence)

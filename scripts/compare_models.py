@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tqdm import tqdm
 
 from alignment.steps.environment import environment_of
+from factseg_paddle.aliases import full_name
 from factseg_paddle.cli import (
     ArgumentParser,
     Stopped,
@@ -96,12 +97,13 @@ def _chosen(args: argparse.Namespace) -> tuple[list[str], dict[str, float]]:
     from torch_ref.models.creation import explain_unknown, list_models
 
     known = list_models()
-    names = list(dict.fromkeys(args.networks or known))
+    names = list(dict.fromkeys(map(full_name, args.networks or known)))
     ours = {}
     for name in names:
         if name not in known:
             raise ValueError(explain_unknown("network", name, known))
-    for name, path in args.metrics:
+    for given, path in args.metrics:
+        name = full_name(given)
         if name not in names:
             raise ValueError(explain_unknown("network of --metrics", name, names))
         ours[name] = read_miou(path)

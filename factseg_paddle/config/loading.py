@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from factseg_paddle.config.earlier_keys import with_current_keys
 from factseg_paddle.config.messages import Layer, describe, section_of
 from factseg_paddle.config.schema import PATH_KEYS, Config
 from factseg_paddle.config.transforms import Section
@@ -115,15 +116,19 @@ def _changed(
 
 def _checked(layers: Sequence[Layer], main: str) -> Config:
     merged: Mapping[str, Any] = {}
-    for number, layer in enumerate(layers, start=1):
-        merged = _merged(merged, layer.values)
+    read: list[Layer] = []
+    for layer in layers:
+        try:
+            read.append(Layer(layer.source, with_current_keys(layer.values, merged)))
+        except ValueError as error:
+            raise ConfigError(f"{layer.source}: {error}") from error
+        merged = _merged(merged, read[-1].values)
         if not _sections_are_whole(merged, Config):
-            layers = layers[:number]  # what later ones put there would hide it
-            break
+            break  # what later ones put there would hide it
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
-        raise ConfigError(describe(error, main, layers)) from error
+        raise ConfigError(describe(error, main, read)) from error
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 
+from factseg_paddle.aliases import ALIASES, full_name
 from factseg_paddle.config.transforms import (
     Count,
     Normalize,
@@ -213,51 +214,30 @@ class Model(Section):
     """The network and what it starts from.
 
     Attributes:
-        name: "factseg", to which the keys from backbone to gradient_checkpointing belong (see
-            `factseg_paddle.models.FactSeg`), or one of `factseg_paddle.list_models()`.
-        options: of another network than FactSeg.
-        backbone: FactSeg's encoder.
-        output_stride: of the encoder; 8 and 16 dilate its last stages.
-        frozen_stages: parts of the encoder that do not change: 0 none, 1 the stem, 2 also layer1,
-            …, 5 all.
-        frozen_batch_norm: keep every BatchNorm of the encoder as it is.
-        gradient_checkpointing: compute the encoder's activations anew in backward, for less memory.
+        name: one of `factseg_paddle.list_models()`, or its alias (see `factseg_paddle.aliases`).
+        options: of that network; see the function of that name in its family's file.
+        gradient_checkpointing: recompute activations in backward, in networks that have the option:
+            less memory, the same gradients.
         pretrained: weights of the backbone (.pdparams), or null.
         weights: weights of the whole network to start from (.pdparams or a checkpoint folder), or
             null.
     """
 
-    name: str = "factseg"
+    name: Annotated[str, AfterValidator(full_name)] = ALIASES["factseg"]
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
-    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = "resnet50"
-    output_stride: Literal[8, 16, 32] = 32
-    frozen_stages: Annotated[int, Field(ge=0, le=5)] = 0
-    frozen_batch_norm: bool = False
     gradient_checkpointing: bool = False
     pretrained: PathText | None = None
     weights: PathText | None = None
-
-    @model_validator(mode="after")
-    def _keys_fit_the_name(self) -> Model:
-        own = ("backbone", "output_stride", "frozen_stages", "frozen_batch_norm")
-        given = self.changed(*own, "gradient_checkpointing")
-        family, _, backbone = self.name.partition("_")
-        if family == "factseg" and backbone:
-            raise ValueError(f"{self.name} is the name factseg with the backbone {backbone} here")
-        if self.name == "factseg" and self.options:
-            raise ValueError("options belong to other networks; factseg has keys of its own")
-        if self.name != "factseg" and given:
-            raise ValueError(f"{', '.join(given)} belong to factseg; {self.name} takes options")
-        return self
 
 
 class Loss(Section):
     """What is minimised.
 
     Attributes:
-        kind: "joint" is FactSeg's (see `factseg_paddle.losses.JointLoss`). The others are for all
-            other networks, with their auxiliary heads': "cross_entropy"; "focal", "annealed_focal"
-            and "dice", see `FocalLoss`, `AnnealedFocalLoss` and `DiceLoss` there.
+        kind: "joint" is for networks with binary logits, FactSeg's (see
+            `factseg_paddle.losses.JointLoss`). The others are for all other networks, with their
+            auxiliary heads': "cross_entropy"; "focal", "annealed_focal" and "dice", see
+            `FocalLoss`, `AnnealedFocalLoss` and `DiceLoss` there.
         sampling: which pixels joint and cross_entropy take: "som" those of the largest loss, "ohem"
             those of low probability, "mean" all.
         ratio: share of the pixels that som takes.
@@ -439,14 +419,6 @@ class Config(Section):
     optimizer: Optimizer = Optimizer()
     train: Train = Train()
     eval: Evaluation = Evaluation()
-
-    @model_validator(mode="after")
-    def _loss_fits(self) -> Config:
-        name, kind = self.model.name, self.loss.kind
-        if (name == "factseg") != (kind == "joint"):
-            use = "joint" if name == "factseg" else "cross_entropy, with loss.sampling mean"
-            raise ValueError(f"loss.kind is {kind}, with which {name} can't learn; use {use}")
-        return self
 
     @model_validator(mode="after")
     def _samples_fit(self) -> Config:

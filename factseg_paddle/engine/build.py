@@ -15,7 +15,7 @@ from factseg_paddle.losses import (
     FocalLoss,
     JointLoss,
 )
-from factseg_paddle.models import FactSeg, create_model
+from factseg_paddle.models import create_model
 
 
 class DeviceError(ValueError):
@@ -47,31 +47,33 @@ def select_device(name: str | None) -> str:
 
 
 def build_model(settings: Model, num_classes: int) -> nn.Layer:
-    """The network with its own initial weights, which depend on `paddle.seed`.
+    """Build the network with its own initial weights, which depend on `paddle.seed`.
 
     Raises:
         ValueError: there is no network of that name, or it has not these options.
     """
-    if settings.name != "factseg":
-        return create_model(settings.name, num_classes, **settings.options)
-    return FactSeg(
-        num_classes,
-        settings.backbone,
-        output_stride=settings.output_stride,
-        frozen_stages=settings.frozen_stages,
-        frozen_batch_norm=settings.frozen_batch_norm,
-        gradient_checkpointing=settings.gradient_checkpointing,
-    )
+    options = dict(settings.options)
+    if settings.gradient_checkpointing:
+        options["gradient_checkpointing"] = True
+    return create_model(settings.name, num_classes, **options)
 
 
 def build_loss(settings: Loss, ignore_index: int, network: nn.Layer) -> nn.Layer:
-    """The loss, a function of (*output, labels) with the output of that network.
+    """Build the loss, a function of (*output, labels) with the output of that network.
 
     Raises:
-        ValueError: auxiliary heads shall weigh something in a network that has none.
+        ValueError: the network does not return what the loss takes, or has no auxiliary heads that
+            could be weighted.
     """
+    is_joint = settings.kind == "joint"
+    if is_joint != getattr(network, "has_binary_logits", False):
+        use = "cross_entropy, with loss.sampling mean" if is_joint else "joint"
+        raise ValueError(
+            f"loss.kind is {settings.kind}, with which {type(network).__name__} can't learn; use "
+            f"{use}"
+        )
     sampling = {"thresh": settings.thresh, "min_kept": settings.min_kept}
-    if settings.kind == "joint":
+    if is_joint:
         return JointLoss(ignore_index, settings.sampling, settings.ratio, settings.form, **sampling)
     if settings.kind == "cross_entropy":
         loss = CrossEntropyLoss(ignore_index, settings.sampling, settings.ratio, **sampling)

@@ -54,6 +54,9 @@ class FactSeg(nn.Layer):
         ValueError: unknown backbone or output stride, or fewer than two classes.
     """
 
+    has_binary_logits = True
+    """The joint loss is for networks that return binary logits beside those of the classes."""
+
     def __init__(
         self,
         num_classes: int = 16,

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from alignment.pair import Pair
+from factseg_paddle.aliases import short_name
 from factseg_proof.pairs import loss_checks, metric_checks, preprocess_checks, recipe
 from factseg_proof.pairs.scenes import CROP, as_batch, read_scenes
 from factseg_proof.pairs.seeded import CopiedModel, SeededModel
@@ -37,7 +38,7 @@ def make_pair(
     scenes = read_scenes(seed, image, mask, crop_size)
     pixels, labels = as_batch(scenes)
     return Pair(
-        name="factseg" if backbone == "resnet50" else f"factseg_{backbone}",
+        name=short_name(f"factseg_{backbone}"),
         torch_model=SeededModel(partial(_torch_model, backbone), seed),
         paddle_model=CopiedModel(partial(_paddle_model, backbone)),
         inputs=(pixels,),

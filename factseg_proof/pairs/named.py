@@ -3,37 +3,46 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
+from functools import partial
 
 from alignment.pair import AlignmentError, Pair
 from alignment.pair_files import Request
+from factseg_paddle.aliases import ALIASES, full_name
+from factseg_proof.pairs import classic, factseg
+
+MAKERS: dict[str, Callable[..., Pair]] = {
+    f"factseg_{backbone}": partial(factseg.make_pair, backbone=backbone)
+    for backbone in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+}
+"""The networks whose pair is more than network, loss and recipe; `classic` makes the others."""
 
 
 def make_named_pair(request: Request) -> Pair:
-    """Return the pair of one of our networks, whose name is `request.pair`.
+    """Return the pair of one of our networks, whose name or alias is `request.pair`.
 
     Raises:
         AlignmentError: no network has this name, or its input can't be made.
     """
-    from factseg_proof.pairs import classic, factseg
-
-    files = {"image": request.image, "mask": request.mask}
+    name = full_name(request.pair)
+    _check_name(name, request)
+    make = MAKERS.get(name) or partial(classic.make_pair, name)
+    given = {"image": request.image, "mask": request.mask, "crop_size": request.crop}
+    options = {key: value for key, value in given.items() if value is not None}
     try:
-        _check_name(request)
-        if request.pair.startswith("factseg"):
-            crop = factseg.CROP if request.crop is None else request.crop
-            backbone = request.pair.removeprefix("factseg").removeprefix("_") or "resnet50"
-            return factseg.make_pair(request.seed, **files, crop_size=crop, backbone=backbone)
-        crop = classic.CROP if request.crop is None else request.crop
-        return classic.make_pair(request.pair, request.seed, **files, crop_size=crop)
+        return make(request.seed, **options)
     except (ValueError, OSError) as error:
         raise AlignmentError(str(error)) from error
 
 
-def _check_name(request: Request) -> None:
-    """Only the framework that runs may be imported; the names are the same in both."""
+def _check_name(name: str, request: Request) -> None:
+    """Refuse a name that is not known; the names are the same in both packages.
+
+    Only the framework that runs may be imported.
+    """
     package = "torch_ref" if request.torch_runs else "factseg_paddle"
     creation = importlib.import_module(f"{package}.models.creation")
-    names = ["factseg", *creation.list_models()]
-    if request.pair not in names:
+    if name not in creation.MODELS:
+        names = [*ALIASES, *creation.list_models()]
         sentence = creation.explain_unknown("pair", request.pair, names)
         raise AlignmentError(f"{sentence} (one's own is FILE.py:FUNCTION)")

@@ -31,7 +31,7 @@ def configured(folder, dataset_root, *, patch_size, iters):
     values = {
         "device": "cpu",
         "data": {"dataset_root": str(dataset_root), "patch_size": patch_size, "stride": patch_size},
-        "model": {"backbone": "resnet18"},
+        "model": {"name": "factseg_resnet18"},
         "train": {
             "iters": iters,
             "batch_size": 2,

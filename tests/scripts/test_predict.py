@@ -77,7 +77,7 @@ def test_without_a_configuration_the_published_one_is_taken(sample, tmp_path, ca
     built = []
 
     def build(model, classes):
-        built.append((model.backbone, classes))
+        built.append((model.name, classes))
         return seeded(3, num_classes=classes)
 
     monkeypatch.setattr(restore, "build_model", build)
@@ -91,7 +91,7 @@ def test_without_a_configuration_the_published_one_is_taken(sample, tmp_path, ca
         assert f"the published recipe's with {classes} classes" in printed.err
         with Image.open(out / f"index/{image.name}") as index:
             assert np.asarray(index).max() < classes
-    assert built == [("resnet50", 16), ("resnet50", 3)]
+    assert built == [("factseg_resnet50", 16), ("factseg_resnet50", 3)]
 
 
 def test_what_it_can_not_start_with_is_one_sentence(given, sample, tmp_path, capsys):

@@ -47,7 +47,7 @@ def configured(folder, root, **data):
             ],
             **data,
         },
-        "model": {"backbone": "resnet18"},
+        "model": {"name": "factseg_resnet18"},
         "optimizer": {"kind": "adam", "learning_rate": 1e-3, "schedule": "cosine"},
         "train": {
             "iters": 3,

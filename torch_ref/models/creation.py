@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from numbers import Integral
 from typing import Any
@@ -97,11 +97,20 @@ def create_model(name: str, num_classes: int = 21, **options: Any) -> nn.Module:
         raise ValueError(
             f"num_classes {num_classes} is too few: background and one foreground class make 2"
         )
-    known = list(inspect.signature(MODELS[name]).parameters)[1:]
-    for option in options:
-        if option not in known:
-            raise ValueError(explain_unknown(f"option of {name}", option, known))
+    _check_options(name, options)
     return MODELS[name](num_classes, **options)
+
+
+def _check_options(name: str, options: Mapping[str, Any]) -> None:
+    known = dict(list(inspect.signature(MODELS[name]).parameters.items())[1:])
+    for option, value in options.items():
+        if option not in known:
+            raise ValueError(explain_unknown(f"option of {name}", option, list(known)))
+        default = known[option].default
+        if isinstance(value, bool | int | float | str) and type(value) is not type(default):
+            raise ValueError(
+                f"option {option} of {name} is {value!r}; give a value such as {default!r}"
+            )
 
 
 def list_models() -> list[str]:

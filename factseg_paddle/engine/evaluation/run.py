@@ -20,7 +20,7 @@ from factseg_paddle.inference.sliding_window import Predict, SlidingWindow
 from factseg_paddle.transforms import Normalization
 
 # Weights of one network fit others too, of another stride for instance.
-_DECIDING_OF_MODEL = {"name", "options", "backbone", "output_stride"}
+_DECIDING_OF_MODEL = {"name", "options"}
 
 
 @dataclass(frozen=True, eq=False)

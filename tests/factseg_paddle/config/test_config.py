@@ -130,7 +130,7 @@ def test_published_recipe_is_what_the_facts_say():
     assert (config.data.patch_size, config.data.stride) == (896, 512)
     assert (config.eval.patch_size, config.eval.stride) == (896, 512)
     model = config.model
-    assert (model.backbone, model.output_stride, model.frozen_stages) == ("resnet50", 32, 0)
+    assert (model.name, model.options) == ("factseg_resnet50", {})
     assert model.pretrained == str(REPO / "weights/resnet50-19c8e357.pdparams")
     assert (config.loss.sampling, config.loss.ratio) == ("som", 0.1)
     assert config.optimizer.model_dump() == {

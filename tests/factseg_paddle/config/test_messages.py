@@ -234,9 +234,3 @@ def test_layer_tells_an_absent_value_from_null():
     assert layer.get(("a", "b")) is None
     assert layer.get(("a", "x")) is ABSENT
     assert layer.get(("c", 0)) == [1]
-
-
-def test_factsegs_are_named_by_their_backbone(write):
-    text = "model: {name: factseg_resnet18}\nloss: {kind: cross_entropy, sampling: mean}"
-    with pytest.raises(ConfigError, match="the name factseg with the backbone resnet18"):
-        load_config(write(text))

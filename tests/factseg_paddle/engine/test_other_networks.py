@@ -11,7 +11,7 @@ import pytest
 from factseg_paddle import create_model
 from factseg_paddle.config.loading import ConfigError, load_config, make_config
 from factseg_paddle.data.synthetic.scenes import make_sample_dataset
-from factseg_paddle.engine.build import build_loss
+from factseg_paddle.engine.build import build_loss, build_model
 from factseg_paddle.engine.restore import restore
 from factseg_paddle.engine.training.start import train
 from factseg_paddle.engine.weights import load_backbone, load_weights, model_arrays
@@ -41,7 +41,6 @@ def run(tmp_path_factory):
         "eval.patch_size=64",
         "eval.stride=64",
         f"model.name={NAME}",
-        "model.backbone=resnet50",
         "loss.kind=cross_entropy",
         "loss.sampling=mean",
         "train.iters=2",
@@ -93,21 +92,31 @@ def test_network_without_backbone_refuses_backbone_weights(tmp_path):
 
 
 BAD = {
-    "factseg's key": (
-        {"name": NAME, "backbone": "resnet18"},
-        "cross_entropy",
-        f"backbone belong to factseg; {NAME} takes options",
+    "joint loss": (NAME, "joint", "with which LightUNet can't learn; use cross_entropy"),
+    "loss of others": (
+        "factseg_resnet18",
+        "dice",
+        "dice, with which FactSeg can't learn; use joint",
     ),
-    "options of factseg": ({"options": {"x": 1}}, "joint", "options belong to other networks"),
-    "joint loss": ({"name": NAME}, "joint", f"with which {NAME} can't learn; use cross_entropy"),
-    "loss of others": ({}, "dice", "loss.kind is dice, with which factseg can't learn; use joint"),
 }
 
 
-@pytest.mark.parametrize(("model", "kind", "message"), BAD.values(), ids=BAD)
-def test_configuration_that_does_not_fit_is_refused(model, kind, message):
-    with pytest.raises(ConfigError, match=message):
-        make_config({"model": model, "loss": {"kind": kind}}, "test")
+@pytest.mark.parametrize(("name", "kind", "message"), BAD.values(), ids=BAD)
+def test_loss_that_does_not_fit_the_network_is_refused_before_the_run_begins(
+    name, kind, message, tmp_path
+):
+    values = {"model": {"name": name}, "loss": {"kind": kind}, "device": "cpu"}
+    values["train"] = {"save_dir": str(tmp_path / "run")}
+    values["data"] = {"dataset_root": str(tmp_path / "data"), "sample": {"images": 2, "size": 64}}
+    with pytest.raises(ValueError, match=message):
+        train(make_config(values, "test"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_option_that_a_network_lacks_is_refused():
+    settings = make_config({"model": {"name": NAME, "options": {"x": 1}}}, "test").model
+    with pytest.raises(ValueError, match=f"option of {NAME} 'x' is not known"):
+        build_model(settings, 3)
 
 
 OTHERS = {"ratio": 0.5, "form": "literal", "gamma": 1.0, "annealing_steps": 9}

@@ -124,7 +124,7 @@ def test_batch_that_can_not_be_divided_is_refused():
 
 def test_frozen_batch_norm_stays_frozen_when_processes_share_theirs():
     """Paddle's conversion forgets `_use_global_stats` (3.3.1)."""
-    settings = Model(backbone="resnet18", frozen_batch_norm=True)
+    settings = Model(name="factseg_resnet18", options={"frozen_batch_norm": True})
     network = build_model(settings, 3)
     parameters = {name: id(p) for name, p in network.named_parameters()}
 

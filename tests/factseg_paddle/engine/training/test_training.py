@@ -44,7 +44,7 @@ pytestmark = pytest.mark.timeout(600)  # starts whole runs
 
 ITERS = 6
 SMALL = {"model": {"name": "unet_bilinear_w32"}, "loss": {"kind": "cross_entropy"}}
-FACTSEG = {"model": {"backbone": "resnet18"}}
+FACTSEG = {"model": {"name": "factseg_resnet18"}}
 
 
 @pytest.fixture(scope="module")
