@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
 def _configured(args: argparse.Namespace) -> tuple["Config", str | None]:
     """The configuration, and what to resume."""
     from factseg_paddle.config.loading import change_config, load_config
-    from factseg_paddle.engine.training.start import AUTO, config_of_checkpoint
+    from factseg_paddle.engine.training.resume import AUTO, config_of_checkpoint
 
     resume = args.resume if args.resume in (None, AUTO) else str(Path(args.resume).resolve())
     if args.config is None and resume not in (None, AUTO):

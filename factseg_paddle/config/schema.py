@@ -2,7 +2,8 @@
 
 A relative path is taken from the repository, so that a configuration means the same wherever a
 script is started; `~` is the home folder. Paths of a command line are the other way round: see
-`config.load_config`.
+`config.load_config`. A run goes on only with the same configuration, but for the keys that are
+marked with MAY_CHANGE.
 
 Source: `configs/isaid/factseg.py` of Junjue-Wang/FactSeg and of its Paddle port.
 """
@@ -18,6 +19,7 @@ from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 
 from factseg_paddle.aliases import ALIASES, full_name
 from factseg_paddle.config.transforms import (
+    MAY_CHANGE,
     Count,
     Normalize,
     Positive,
@@ -97,10 +99,10 @@ class Voc(Section):
         val: what is evaluated.
     """
 
-    voc_dir: str = "VOCdevkit/VOC2012"
-    sbd_dir: str = "benchmark_RELEASE/dataset"
+    voc_dir: Annotated[str, MAY_CHANGE] = "VOCdevkit/VOC2012"
+    sbd_dir: Annotated[str, MAY_CHANGE] = "benchmark_RELEASE/dataset"
     train: VocList = "trainaug"
-    val: VocList = "val"
+    val: Annotated[VocList, MAY_CHANGE] = "val"
 
 
 _BUILT_IN = {"isaid": ("iSAID", 16), "voc": ("VOC", 21)}
@@ -131,20 +133,20 @@ class Data(Section):
     """
 
     kind: Literal["isaid", "voc", "folder"] = "isaid"
-    dataset_root: PathText = "data/isaid"
+    dataset_root: Annotated[PathText, MAY_CHANGE] = "data/isaid"
     sample: Sample | None = None
     voc: Voc | None = None
     train: Split | None = None
-    val: Split | None = None
+    val: Annotated[Split | None, MAY_CHANGE] = None
     image_suffix: Annotated[str, Field(min_length=1)] = ".png"
     mask_suffix: str = ".png"
     palette: Annotated[list[Colour], Field(min_length=2, max_length=255)] | None = None
-    class_names: list[str] | None = None
+    class_names: Annotated[list[str] | None, MAY_CHANGE] = None
     num_classes: Annotated[int, Field(ge=2, le=255)] = 16
     ignore_index: Annotated[int, Field(ge=0, le=255)] = 255
     patch_size: Positive = 896
     stride: Positive = 512
-    cache_mb: Count = 512
+    cache_mb: Annotated[Count, MAY_CHANGE] = 512
     transforms: list[Transform] = Field(default_factory=lambda: [Normalize(name="normalize")])
 
     @model_validator(mode="before")
@@ -225,9 +227,9 @@ class Model(Section):
 
     name: Annotated[str, AfterValidator(full_name)] = ALIASES["factseg"]
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
-    gradient_checkpointing: bool = False
-    pretrained: PathText | None = None
-    weights: PathText | None = None
+    gradient_checkpointing: Annotated[bool, MAY_CHANGE] = False
+    pretrained: Annotated[PathText | None, MAY_CHANGE] = None
+    weights: Annotated[PathText | None, MAY_CHANGE] = None
 
 
 class Loss(Section):
@@ -359,15 +361,15 @@ class Train(Section):
 
     iters: Positive = 60_000
     batch_size: Positive = 8
-    num_workers: Count = 4
-    log_iters: Positive = 50
-    save_interval: Count = 500
-    keep: Positive = 3
-    do_eval: bool = False
-    eval_interval: Positive = 5000
-    eval_images: Positive | None = None
-    use_vdl: bool = False
-    save_dir: PathText = "output/train"
+    num_workers: Annotated[Count, MAY_CHANGE] = 4
+    log_iters: Annotated[Positive, MAY_CHANGE] = 50
+    save_interval: Annotated[Count, MAY_CHANGE] = 500
+    keep: Annotated[Positive, MAY_CHANGE] = 3
+    do_eval: Annotated[bool, MAY_CHANGE] = False
+    eval_interval: Annotated[Positive, MAY_CHANGE] = 5000
+    eval_images: Annotated[Positive | None, MAY_CHANGE] = None
+    use_vdl: Annotated[bool, MAY_CHANGE] = False
+    save_dir: Annotated[PathText, MAY_CHANGE] = "output/train"
     amp: Amp = Amp()
 
 
@@ -412,13 +414,13 @@ class Config(Section):
     """
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 2333
-    device: Annotated[str, AfterValidator(_known_device)] | None = None
+    device: Annotated[Annotated[str, AfterValidator(_known_device)] | None, MAY_CHANGE] = None
     data: Data = Data()
     model: Model = Model()
     loss: Loss = Loss()
     optimizer: Optimizer = Optimizer()
     train: Train = Train()
-    eval: Evaluation = Evaluation()
+    eval: Annotated[Evaluation, MAY_CHANGE] = Evaluation()
 
     @model_validator(mode="after")
     def _samples_fit(self) -> Config:

@@ -15,6 +15,10 @@ Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
 
+_RESUME = "may_change_on_resume"
+MAY_CHANGE = Field(json_schema_extra={_RESUME: True})
+"""Marks a key that changes no training step: a run may go on with another value."""
+
 
 class Section(BaseModel):
     """Keys with values of one type each; unknown keys, other types, NaN and infinity are errors."""
@@ -47,6 +51,12 @@ class Section(BaseModel):
             if chosen not in owners[key]:
                 known = " or ".join(owners[key])
                 raise ValueError(f"{key} belongs to {choice} {known}, and {choice} is {chosen}")
+
+
+def may_change(section: type[Section], key: str) -> bool:
+    """Return whether a key is marked with MAY_CHANGE."""
+    extra = section.model_fields[key].json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get(_RESUME))
 
 
 class HorizontalFlip(Section):

@@ -28,8 +28,6 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from factseg_paddle.config.loading import as_plain
-from factseg_paddle.config.schema import Config
 from factseg_paddle.engine.training.step import WAY_OUT
 from factseg_paddle.engine.weights import MODEL_FILE, load_weights, model_arrays
 from factseg_paddle.files import atomic_write, remove_leftovers_of, sha256_of_file
@@ -292,66 +290,6 @@ def remove_leftovers(save_dir: Path) -> None:
             shutil.rmtree(path)
     for folder in checkpoints(save_dir):
         remove_leftovers_of([folder / STATE_FILE])
-
-
-def check_same_run(state: TrainState, config: Mapping[str, Any], samples: int) -> None:
-    """Refuse to go on with a run that was another one.
-
-    What does not change a step may differ: where the data lie, intervals, workers, the device. A
-    key that an older program did not know had its default.
-
-    Raises:
-        CheckpointError: the keys that differ, with both values.
-    """
-    defaults = _deciding(as_plain(Config()))
-    then, now = defaults | _deciding(state.config), defaults | _deciding(config)
-    differing = [
-        f"{key} was {then.get(key, 'absent')!r}, is {now.get(key, 'absent')!r}"
-        for key in sorted(then.keys() | now.keys())
-        if then.get(key, ...) != now.get(key, ...)
-    ]
-    if state.samples != samples:
-        differing.append(f"the data had {state.samples} patches, have {samples}")
-    if differing:
-        raise CheckpointError(
-            f"the checkpoint is of another run ({'; '.join(differing)}); set these as they were, "
-            "or start a new run with model.weights"
-        )
-
-
-_FREE = (
-    "device",
-    "data.dataset_root",
-    "data.voc.voc_dir",
-    "data.voc.sbd_dir",
-    "data.voc.val",
-    "data.cache_mb",
-    "model.pretrained",
-    "model.weights",
-    "model.gradient_checkpointing",
-    "eval.",
-)
-_DECIDING_OF_TRAIN = ("train.iters", "train.batch_size", "train.amp.")
-
-
-def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
-    flat = _flat(config)
-    return {
-        key: value
-        for key, value in flat.items()
-        if not key.startswith(_FREE)
-        and (not key.startswith("train.") or key.startswith(_DECIDING_OF_TRAIN))
-    }
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def plain_scaler(state: Mapping[str, Any]) -> dict[str, Any]:

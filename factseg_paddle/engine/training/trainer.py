@@ -29,6 +29,7 @@ from factseg_paddle.engine.training.checkpoint import Best, TrainState
 from factseg_paddle.engine.training.clock import Clock
 from factseg_paddle.engine.training.parallel import Processes
 from factseg_paddle.engine.training.reporter import Reporter
+from factseg_paddle.engine.training.resume import check_same_run
 from factseg_paddle.engine.training.signals import StopSignals
 from factseg_paddle.engine.training.step import (
     StepResult,
@@ -285,7 +286,7 @@ class Trainer:
     def _restored(self, folder: Path) -> TrainState:
         """Network, optimizer and scaler as they were; where the run stood."""
         state = checkpoints.load_checkpoint(folder, self._network, self._optimizer)
-        checkpoints.check_same_run(state, as_plain(self._config), self._state.samples)
+        check_same_run(state, self._config, self._state.samples)
         self._notes.append(f"going on after iteration {state.iteration} from {folder}")
         if state.scaler:
             self._scaler.load_state_dict(state.scaler)

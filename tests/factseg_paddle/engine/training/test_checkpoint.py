@@ -16,8 +16,7 @@ import numpy as np
 import paddle
 import pytest
 
-from factseg_paddle.config.loading import as_plain
-from factseg_paddle.config.schema import Config, Optimizer
+from factseg_paddle.config.schema import Optimizer
 from factseg_paddle.engine.build import build_optimizer
 from factseg_paddle.engine.schedule import Schedule
 from factseg_paddle.engine.training import checkpoint as checkpoints
@@ -186,49 +185,6 @@ def test_checkpoint_of_another_network_is_refused(tmp_path, options, sentence):
     folder = checkpoints.save_checkpoint(tmp_path, *trained(), state())
     with pytest.raises(CheckpointError, match=sentence):
         checkpoints.load_checkpoint(folder, *trained(**options))
-
-
-CONFIG = {
-    "seed": 1,
-    "device": None,
-    "data": {"dataset_root": "a", "patch_size": 64},
-    "train": {"iters": 9, "log_iters": 5, "amp": {"level": None}},
-}
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"seed": 2}, "seed was 1, is 2"),
-        ({"data": {"dataset_root": "a", "patch_size": 32}}, "data.patch_size was 64, is 32"),
-        ({"train": {"iters": 8, "amp": {"level": None}}}, "train.iters was 9, is 8"),
-        ({"train": {"iters": 9, "amp": {"level": "O2"}}}, "train.amp.level was None, is 'O2'"),
-    ],
-)
-def test_another_run_is_refused_with_what_differs(change, sentence):
-    written = TrainState(2, 7, CONFIG)
-    with pytest.raises(CheckpointError, match=sentence):
-        checkpoints.check_same_run(written, CONFIG | change, 7)
-
-
-def test_what_changes_no_step_may_differ():
-    written = TrainState(2, 7, CONFIG)
-    moved = {"device": "cpu", "data": {"dataset_root": "b", "patch_size": 64}}
-    moved["train"] = {"iters": 9, "log_iters": 7, "amp": {"level": None}}
-    checkpoints.check_same_run(written, CONFIG | moved, 7)
-    with pytest.raises(CheckpointError, match="the data had 7 patches, have 8"):
-        checkpoints.check_same_run(written, CONFIG, 8)
-
-
-def test_run_of_an_older_program_goes_on():
-    """It knew fewer keys; what it did was their defaults."""
-    now = as_plain(Config())
-    older = {**now, "optimizer": {"learning_rate": 0.007, "power": 0.9}}
-    older["data"] = {key: value for key, value in now["data"].items() if key != "voc"}
-    checkpoints.check_same_run(TrainState(2, 7, older), now, 7)
-    now["optimizer"] = now["optimizer"] | {"schedule": "cosine"}
-    with pytest.raises(CheckpointError, match=r"optimizer\.schedule was 'poly', is 'cosine'"):
-        checkpoints.check_same_run(TrainState(2, 7, older), now, 7)
 
 
 def test_pruning_keeps_the_newest_and_the_best(tmp_path):
