@@ -14,6 +14,7 @@ from paddle import nn
 from factseg_paddle.config.loading import ConfigError, change_config, load_config, make_config
 from factseg_paddle.config.schema import Config
 from factseg_paddle.engine.build import build_model, select_device
+from factseg_paddle.engine.run_files import CONFIG_FILE, MODEL_FILE, STATE_FILE, iteration_of
 from factseg_paddle.engine.weights import read_weights, set_weights
 from factseg_paddle.files import sha256_of_file
 from factseg_paddle.io import CheckpointError
@@ -55,21 +56,23 @@ def restore(
 
     Args:
         weights: a `.pdparams` file or a checkpoint folder.
-        config: a configuration; None takes the one that lies with the weights, else the published
-            recipe's with as many classes as the weights have.
+        config: a configuration; None takes the one that belongs to the weights (see
+            `_config_of`), else the published recipe's with as many classes as the weights have.
         opts: changes such as "eval.stride=256".
         changes: {dotted key: value}, applied last.
 
     Raises:
         CheckpointError: the weights are missing, damaged, or of another network or class count.
-        ConfigError: the configuration is missing or can't be used.
+        ConfigError: the configuration is missing or can't be used, or it is not known whether one
+            that lies near belongs to the weights.
         DeviceError: the device is not there.
     """
     file, arrays = read_weights(weights)
+    sha256 = sha256_of_file(file)
     if config is not None:
         found, source = load_config(config, opts, changes), str(config)
     else:
-        found, source = _config_beside(weights, opts, changes) or _published(
+        found, source = _config_of(weights, file, sha256, opts, changes) or _published(
             file, arrays, opts, changes
         )
     select_device(found.device)
@@ -81,25 +84,51 @@ def restore(
             f"classes ({report.reason}); give the configuration of these weights with --config"
         )
     network.eval()
-    return LoadedModel(network, found, source, file, sha256_of_file(file))
+    return LoadedModel(network, found, source, file, sha256)
 
 
-def _config_beside(
-    weights: Path, opts: Sequence[str], changes: Mapping[str, Any] | None
+def _config_of(
+    weights: Path, file: Path, sha256: str, opts: Sequence[str], changes: Mapping[str, Any] | None
 ) -> tuple[Config, str] | None:
-    """The configuration in the checkpoint, or in its run's folder; None where there is none."""
-    folder = (weights if weights.is_dir() else weights.parent).resolve()
-    state = folder / "state.json"
-    if state.is_file():
-        try:
-            values = json.loads(state.read_text(encoding="utf-8"))["config"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"{state} is damaged ({error}); give --config") from error
-        return change_config(make_config(values, str(state)), str(state), opts, changes), str(state)
-    for file in (folder / "config.yml", folder.parent / "config.yml"):
-        if file.is_file():
-            return load_config(file, opts, changes), str(file)
+    """Return the configuration that belongs to weights; None where none lies near.
+
+    It is that of the checkpoint whose state.json holds the file's hash. Where there is no
+    state.json, names that our own training gives tell: config.yml of the run that the checkpoint
+    folder iter_NNNNNN lies in, or config.yml beside model.pdparams in the folder that is named.
+    """
+    folder = file.parent.resolve()
+    state = folder / STATE_FILE
+    if state.is_file() and file.name == MODEL_FILE:
+        return _config_of_state(state, file, sha256, opts, changes)
+    nearby = [path / CONFIG_FILE for path in (folder, folder.parent)]
+    beside, above = (path.is_file() for path in nearby)
+    if beside and weights.is_dir():
+        return load_config(nearby[0], opts, changes), str(nearby[0])
+    if above and not beside and file.name == MODEL_FILE and iteration_of(folder) is not None:
+        return load_config(nearby[1], opts, changes), str(nearby[1])
+    if unknown := next((path for path in (*nearby, state) if path.is_file()), None):
+        raise ConfigError(
+            f"nothing says whether {unknown} belongs to {file}; give the configuration of these "
+            f"weights with --config"
+        )
     return None
+
+
+def _config_of_state(
+    state: Path, file: Path, sha256: str, opts: Sequence[str], changes: Mapping[str, Any] | None
+) -> tuple[Config, str]:
+    """Return a checkpoint's configuration if the weights are still the ones it was written with."""
+    try:
+        content = json.loads(state.read_text(encoding="utf-8"))
+        values, recorded = content["config"], content.get("sha256", {}).get(MODEL_FILE, sha256)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{state} is damaged ({error}); give --config") from error
+    if recorded != sha256:
+        raise ConfigError(
+            f"{file} is not what {state} was written with: its hash is another one; give the "
+            "configuration of these weights with --config"
+        )
+    return change_config(make_config(values, str(state)), str(state), opts, changes), str(state)
 
 
 def _published(

@@ -12,10 +12,9 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from factseg_paddle.engine.run_files import MODEL_FILE
 from factseg_paddle.files import shown
 from factseg_paddle.io import CheckpointError, load_plain
-
-MODEL_FILE = "model.pdparams"
 
 CLASSIFIER_PREFIXES = ("fc.", "classifier.", "features.norm5.")
 """What a checkpoint of ResNet, VGG or DenseNet has behind what a backbone takes from it."""

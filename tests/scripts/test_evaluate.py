@@ -140,7 +140,7 @@ def test_a_checkpoint_folder_brings_its_configuration(files, tmp_path, capsys):
     out = tmp_path / "out"
     assert run("--weights", folder, "--output", out) == 0
     assert f"configuration: {folder / 'state.json'}" in capsys.readouterr().err
-    # a file of weights looks beside itself and one above
+    # where the state is lost, the run's configuration is that of its checkpoints
     (folder / "state.json").unlink()
     (folder.parent / "config.yml").write_text(config.read_text())
     assert run("--weights", folder / "model.pdparams", "--output", out) == 0

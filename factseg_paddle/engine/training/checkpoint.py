@@ -1,13 +1,9 @@
 """Checkpoints: folders that are complete or absent, and the exact state of a training run.
 
-    SAVE_DIR/iter_000500/model.pdparams    weights
-                         optimizer.pdopt   see `factseg_paddle.optimizers.state_format`
-                         state.json        everything else, and the hashes of all three
-    SAVE_DIR/best_model -> iter_000500     a link to the best one so far
-
-A folder is written under a hidden name, synced and renamed; what an evaluation finds is written
-into it afterwards, by replacing state.json. What is drawn at random in training is a function of
-the seed and of the number of the iteration, so no generator's state needs keeping.
+Their files have the names of `factseg_paddle.engine.run_files`. A folder is written under a hidden
+name, synced and renamed; what an evaluation finds is written into it afterwards, by replacing
+state.json. What is drawn at random in training is a function of the seed, the number of the
+iteration and the process, so no generator's state needs keeping.
 """
 
 from __future__ import annotations
@@ -28,18 +24,23 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from factseg_paddle.engine.run_files import (
+    BEST_LINK,
+    MODEL_FILE,
+    OPTIMIZER_FILE,
+    STATE_FILE,
+    checkpoint_folder,
+    iteration_of,
+)
 from factseg_paddle.engine.training.step import WAY_OUT
-from factseg_paddle.engine.weights import MODEL_FILE, load_weights, model_arrays
+from factseg_paddle.engine.weights import load_weights, model_arrays
 from factseg_paddle.files import atomic_write, remove_leftovers_of, sha256_of_file
 from factseg_paddle.io import CheckpointError, load_plain, save_pdparams
 from factseg_paddle.optimizers.state import load_optimizer_state, optimizer_state
 from factseg_paddle.optimizers.state_format import OptimizerStateError
 
-OPTIMIZER_FILE, STATE_FILE = "optimizer.pdopt", "state.json"
-BEST_LINK = "best_model"
 FORMAT = 1
 
-_NAME = re.compile(r"iter_(\d{6,})")
 _HIDDEN = re.compile(r"\.iter_\d{6,}\.[0-9a-f]{8}\.(tmp|old)")
 
 
@@ -76,11 +77,6 @@ class TrainState:
     skipped: int = 0
     best: Best | None = None
     evaluated: int = -1
-
-
-def checkpoint_folder(save_dir: Path, iteration: int) -> Path:
-    """The folder of an iteration."""
-    return save_dir / f"iter_{iteration:06}"
 
 
 def save_checkpoint(
@@ -164,8 +160,7 @@ def read_state(folder: Path) -> TrainState:
         raise CheckpointError(f"{path} is of format {version}; this program reads {FORMAT}")
     if not is_whole:
         raise CheckpointError(f"{path} is damaged or was changed: its hash is another one")
-    named = _NAME.fullmatch(folder.resolve().name)
-    if named and int(named[1]) != state.iteration:
+    if iteration_of(folder.resolve()) not in (None, state.iteration):
         raise CheckpointError(
             f"{folder} is the checkpoint of iteration {state.iteration} by its {STATE_FILE}; give "
             f"it its name back, {checkpoint_folder(folder.parent, state.iteration).name}"
@@ -201,8 +196,8 @@ def load_checkpoint(
 
 def checkpoints(save_dir: Path) -> list[Path]:
     """The checkpoint folders, newest first."""
-    found = [p for p in save_dir.glob("iter_*") if _NAME.fullmatch(p.name) and p.is_dir()]
-    return sorted(found, key=lambda path: int(path.name.partition("_")[2]), reverse=True)
+    found = [p for p in save_dir.glob("iter_*") if iteration_of(p) is not None and p.is_dir()]
+    return sorted(found, key=iteration_of, reverse=True)
 
 
 def newest_whole(save_dir: Path) -> tuple[Path | None, list[str]]:
@@ -264,7 +259,7 @@ def set_aside(save_dir: Path, iteration: int) -> list[Path]:
     """
     renamed = []
     for folder in checkpoints(save_dir):
-        if int(folder.name.partition("_")[2]) > iteration:
+        if (iteration_of(folder) or 0) > iteration:
             target = folder.with_name(f"{folder.name}.abandoned")
             shutil.rmtree(target, ignore_errors=True)
             renamed.append(folder.rename(target))

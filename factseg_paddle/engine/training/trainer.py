@@ -22,6 +22,7 @@ from factseg_paddle.data.open import open_pairs
 from factseg_paddle.data.pairs import DataError
 from factseg_paddle.engine.build import build_loss, build_model, build_optimizer
 from factseg_paddle.engine.logs.format import TrainLine
+from factseg_paddle.engine.run_files import CONFIG_FILE, checkpoint_folder
 from factseg_paddle.engine.schedule import Schedule
 from factseg_paddle.engine.training import checkpoint as checkpoints
 from factseg_paddle.engine.training.batches import Batches, explain_system_error
@@ -42,8 +43,6 @@ from factseg_paddle.engine.training.validation import InterruptedEvaluationError
 from factseg_paddle.engine.weights import load_backbone, load_weights
 from factseg_paddle.io import CheckpointError
 from factseg_paddle.losses import set_step
-
-CONFIG_FILE = "config.yml"
 
 STOPPING = (DataError, MemoryError, OSError, RuntimeError, SystemError, ValueError)
 """What data, disk, device and Paddle raise in the middle of a run; `TrainingError` is one of it."""
@@ -275,12 +274,12 @@ class Trainer:
 
     def _folder(self) -> Path:
         """The checkpoint of this iteration."""
-        return checkpoints.checkpoint_folder(self._save_dir, self._state.iteration)
+        return checkpoint_folder(self._save_dir, self._state.iteration)
 
     def _link_best(self) -> None:
         best = self._state.best
         if self._can_link:
-            folder = best and checkpoints.checkpoint_folder(self._save_dir, best.iteration)
+            folder = best and checkpoint_folder(self._save_dir, best.iteration)
             checkpoints.point_at_best(self._save_dir, folder)
 
     def _restored(self, folder: Path) -> TrainState:
@@ -310,7 +309,7 @@ class Trainer:
         best = state.best
         if best is None or best.iteration == state.iteration:
             return best
-        if checkpoints.checkpoint_folder(self._save_dir, best.iteration).is_dir():
+        if checkpoint_folder(self._save_dir, best.iteration).is_dir():
             return best
         self._notes.append(
             f"the best model so far, of iteration {best.iteration}, is not in {self._save_dir}: "

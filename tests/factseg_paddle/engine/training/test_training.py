@@ -27,6 +27,7 @@ from factseg_paddle.data.synthetic.sample import paint_sample
 from factseg_paddle.data.synthetic.scenes import make_sample_dataset
 from factseg_paddle.engine.build import build_model
 from factseg_paddle.engine.logs.format import parse_log
+from factseg_paddle.engine.run_files import checkpoint_folder
 from factseg_paddle.engine.training import checkpoint as checkpoints
 from factseg_paddle.engine.training.parallel import Processes
 from factseg_paddle.engine.training.signals import StopSignals
@@ -101,7 +102,7 @@ def started(arguments: list[str], **options) -> subprocess.Popen:
 
 def result_of(save_dir: Path) -> dict[str, object]:
     """Everything that has to be the same in the end, but for times."""
-    folder = checkpoints.checkpoint_folder(save_dir, ITERS)
+    folder = checkpoint_folder(save_dir, ITERS)
     log = parse_log(save_dir / "train.log")
     return {
         "weights": sha256_of_file(folder / "model.pdparams"),
@@ -188,7 +189,7 @@ def test_resume_that_loaded_nothing_would_be_seen(data, tmp_path, uninterrupted,
     save_dir = tmp_path / "run"
     assert train(config(data, save_dir, keep=9)) == 0
     for iteration in (4, 6):
-        checkpoints.checkpoint_folder(save_dir, iteration).rename(tmp_path / f"{iteration}")
+        checkpoint_folder(save_dir, iteration).rename(tmp_path / f"{iteration}")
     monkeypatch.setattr(
         checkpoints, "load_checkpoint", lambda folder, *_: checkpoints.read_state(folder)
     )
@@ -402,9 +403,7 @@ def test_evaluation_keeps_the_best(data, tmp_path):
     state = checkpoints.read_state(save_dir / "iter_000006")
     best = max(log.evaluations, key=lambda record: record.mean_iou)
     assert state.best.iteration == best.iteration
-    assert (save_dir / "best_model").resolve() == checkpoints.checkpoint_folder(
-        save_dir, best.iteration
-    )
+    assert (save_dir / "best_model").resolve() == checkpoint_folder(save_dir, best.iteration)
     assert "rehearsal on P" in (save_dir / "train.log").read_text()
 
 
