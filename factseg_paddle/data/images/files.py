@@ -1,27 +1,24 @@
-"""Reading images and masks, and writing PNG files, with OpenCV.
+"""Read images and masks, and write PNG files.
 
-OpenCV alone is too kind: it fills the missing half of a JPEG with grey, lets EXIF turn an image
-away from its mask, expands palettes to colours and scales 16 bits down. Here a file is either
-what it claims to be or an error that names it.
+OpenCV reads images and masks other than PNG, Pillow masks that are PNG (`png.py`), SciPy SBD's
+(`sbd_masks.py`). OpenCV alone is too kind: it fills the missing half of a JPEG with grey, lets EXIF
+turn an image away from its mask, expands palettes to colours and scales 16 bits down. Here a file
+is either what it claims to be or an error that names it.
 """
 
-import struct
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from factseg_paddle.data.images import png
 from factseg_paddle.data.images import sbd_masks as sbd
 from factseg_paddle.data.images.palettes import IGNORE_INDEX, ISAID_PALETTE, color_to_index
 from factseg_paddle.files import atomic_write
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*")
 _JPEG_SIGNATURE = b"\xff\xd8"
-_PNG_GREY, _PNG_PALETTE, _PNG_GREY_ALPHA = 0, 3, 4  # colour types of the IHDR chunk
 
 
 @dataclass(frozen=True)
@@ -148,10 +145,9 @@ def _read_file(path: Path, kind: str) -> bytes:
 
 def _decode(data: bytes) -> np.ndarray:
     """Decode to [H, W] or [H, W, 3 or 4] uint8, channels in OpenCV's order BGR(A)."""
-    if data.startswith(_PNG_SIGNATURE):
+    if data.startswith(png.SIGNATURE):
         # before OpenCV does: libpng would print its complaint on stderr and name no file
-        for _ in _png_chunks(data):
-            pass
+        png.read_chunks(data)
     elif data.startswith(_JPEG_SIGNATURE) and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
         raise ValueError("is truncated: its end marker is missing; copy or download it again")
     try:
@@ -182,26 +178,19 @@ def _decode_mask(data: bytes, coding: MaskCoding) -> np.ndarray:
         return _check_indices(sbd.decode_segmentation(data), coding)
     if data.startswith(_JPEG_SIGNATURE):
         raise ValueError("is a JPEG, which changes colours and indices; save masks as PNG")
-    if not data.startswith(_PNG_SIGNATURE):
+    if not data.startswith(png.SIGNATURE):
         pixels = _decode(data)
-        return _one_channel(pixels, coding) if pixels.ndim == 2 else _colors(pixels, coding)
-    chunks = dict(_png_chunks(data))
-    bits, color_type = chunks[b"IHDR"][8:10]
-    if color_type == _PNG_PALETTE:
-        return _decode_palette_png(data, bits, chunks[b"PLTE"], coding)
-    pixels = _decode(data)
-    if color_type == _PNG_GREY:
-        first = pixels if pixels.ndim == 2 else pixels[..., 0]
-        return _one_channel(_unscale(first, bits), coding)
-    if color_type == _PNG_GREY_ALPHA:  # OpenCV repeats the grey channel in B, G and R
-        return _one_channel(pixels[..., 0].copy(), coding)
-    return _colors(pixels, coding)
+        return _grey(pixels, coding) if pixels.ndim == 2 else _colors(_as_rgb(pixels), coding)
+    stored = png.read_stored(data)
+    if stored.palette is not None:
+        return _palette_entries(stored.values, stored.palette, coding)
+    read = _grey if stored.values.ndim == 2 else _colors
+    return read(stored.values, coding)
 
 
-def _decode_palette_png(data: bytes, bits: int, entries: bytes, coding: MaskCoding) -> np.ndarray:
-    """Read a palette PNG, whose indices OpenCV does not give away, as colours or as indices."""
-    indices = _unscale(_decode(_palette_to_grey(data)), bits)
-    colors = [tuple(entries[i : i + 3]) for i in range(0, len(entries), 3)]
+def _palette_entries(indices: np.ndarray, palette: np.ndarray, coding: MaskCoding) -> np.ndarray:
+    """Take the entries of a palette for colours or for indices."""
+    colors = [tuple(color) for color in palette.tolist()]
     used = np.unique(indices).tolist()
     if used[-1] >= len(colors):
         raise ValueError(f"uses entry {used[-1]} of a palette of {len(colors)}; save it again")
@@ -223,19 +212,20 @@ def _decode_palette_png(data: bytes, bits: int, entries: bytes, coding: MaskCodi
 
 
 def _colors(pixels: np.ndarray, coding: MaskCoding) -> np.ndarray:
+    """Look up RGB or RGBA colours."""
     if coding.palette is None:
         raise ValueError(
             f"has {pixels.shape[2]} channels where one of class indices is expected; save it as "
             "indices, or with kind folder give the palette of its colours (data.palette)"
         )
     try:
-        return color_to_index(_as_rgb(pixels), coding.palette)
+        return color_to_index(pixels[..., :3], coding.palette)
     except ValueError as error:
         raise ValueError(f"does not fit the palette: {error}") from error
 
 
-def _one_channel(pixels: np.ndarray, coding: MaskCoding) -> np.ndarray:
-    """Grey values that are all colours of the palette, such as 0 and 255 for two classes, are so.
+def _grey(pixels: np.ndarray, coding: MaskCoding) -> np.ndarray:
+    """Take grey values for colours where all are the palette's, such as 0 and 255 of two classes.
 
     Otherwise a white class would silently be the pixels to ignore.
     """
@@ -257,41 +247,3 @@ def _check_indices(indices: np.ndarray, coding: MaskCoding) -> np.ndarray:
             f"nor {coding.ignore_index}: {named}"
         )
     return indices
-
-
-def _unscale(pixels: np.ndarray, bits: int) -> np.ndarray:
-    """Undo the stretching of 1, 2 and 4 bits to 0-255 that OpenCV does for grey images."""
-    return pixels // np.uint8(255 // (2**bits - 1)) if bits < 8 else pixels
-
-
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Give the type and the content of each chunk up to IEND; an incomplete one is a ValueError."""
-    position, chunk_type = len(_PNG_SIGNATURE), b""
-    while chunk_type != b"IEND":
-        if position + 12 > len(data):
-            raise ValueError("is truncated: the PNG ends too early; copy or download it again")
-        length = struct.unpack_from(">I", data, position)[0]
-        end = position + 8 + length
-        if end + 4 > len(data):
-            raise ValueError("is truncated: the PNG ends too early; copy or download it again")
-        chunk_type, content = data[position + 4 : position + 8], data[position + 8 : end]
-        if zlib.crc32(content, zlib.crc32(chunk_type)) != struct.unpack_from(">I", data, end)[0]:
-            name = chunk_type.decode("ascii", "replace")
-            raise ValueError(
-                f"is damaged: the checksum of its {name} chunk is wrong; copy it again"
-            )
-        yield chunk_type, content
-        position = end + 4
-
-
-def _palette_to_grey(data: bytes) -> bytes:
-    """Rewrite a palette PNG's header so that the same pixels are read as grey values."""
-    parts = [_PNG_SIGNATURE]
-    for chunk_type, content in _png_chunks(data):
-        if chunk_type == b"IHDR":
-            content = content[:9] + bytes([_PNG_GREY]) + content[10:]
-        elif chunk_type not in (b"IDAT", b"IEND"):
-            continue
-        crc = zlib.crc32(content, zlib.crc32(chunk_type))
-        parts += [struct.pack(">I", len(content)), chunk_type, content, struct.pack(">I", crc)]
-    return b"".join(parts)

@@ -8,8 +8,9 @@ from PIL import Image
 from factseg_paddle.config.schema import Data
 from factseg_paddle.data.check import check_data
 from factseg_paddle.data.images.files import write_png
-from factseg_paddle.data.images.palettes import index_to_color
+from factseg_paddle.data.images.palettes import ISAID_PALETTE, index_to_color
 from factseg_paddle.data.pairs import DataError
+from tests.factseg_paddle.data.images.png_writer import PALETTE, assemble, encode, take_apart
 from tests.factseg_paddle.data.layouts.isaid_files import (
     image_of,
     isaid,
@@ -39,11 +40,8 @@ def cut(path):
 HARMS = {
     "missing mask": (lambda _, mask: mask.unlink(), "{mask} does not exist; add it, or remove"),
     "missing image": (lambda image, _: image.unlink(), "{mask} has no image; add the image"),
-    "truncated image": (
-        lambda image, _: cut(image),
-        "{image} is truncated: the PNG ends too early",
-    ),
-    "truncated mask": (lambda _, mask: cut(mask), "{mask} is truncated: the PNG ends too early"),
+    "truncated image": (lambda image, _: cut(image), "{image} is truncated or damaged"),
+    "truncated mask": (lambda _, mask: cut(mask), "{mask} is truncated or damaged"),
     "text": (lambda image, _: image.write_text("no"), "{image} is no image or is damaged; give a"),
     "16 bits": (
         lambda image, _: cv2.imwrite(str(image), np.zeros((64, 128, 3), np.uint16)),
@@ -90,6 +88,29 @@ def test_all_problems_are_listed_a_line_each(tmp_path, capsys):
     for problem, name in zip(problems, ("P0000", "P0000", "P0001", "P0004"), strict=True):
         assert name in problem
     assert "3 train and 2 val images: 4 problems" in verdict
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (
+            b"PLTE",
+            "cannot be decoded: it has no palette (PLTE), which its header announces",
+        ),
+        (b"IHDR", "is truncated or damaged; copy or download it again"),
+    ],
+)
+def test_check_goes_on_after_a_png_without_ihdr_or_plte(tmp_path, capsys, kind, message):
+    labels = write_isaid(tmp_path)["train", "P0000"][1]
+    broken, cut_short = (mask_of(tmp_path / "train", f"P000{index}") for index in (0, 1))
+    parts = take_apart(encode(labels, PALETTE, 8, palette=ISAID_PALETTE))
+    broken.write_bytes(assemble(part for part in parts if part[0] != kind))
+    cut(cut_short)
+    assert run_script("--check", "--dataset_root", tmp_path, "--num_workers", 0) == 1
+    first, second, verdict = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"mask {broken} {message}")
+    assert str(cut_short) in second
+    assert "2 problems" in verdict
 
 
 def test_mask_of_another_size_is_still_read_for_its_colours(tmp_path):
