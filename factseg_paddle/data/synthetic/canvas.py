@@ -143,6 +143,12 @@ def place(points: np.ndarray, centre: Point, angle: float, scale: float = 1.0) -
     return np.asarray(points, dtype=np.float64) * scale @ _rotation(angle).T + centre
 
 
+def beside(centre: Point, angle: float, along: float, across: float = 0.0) -> Point:
+    """Return the point that lies `along` the direction of `angle` and `across` it from a centre."""
+    x, y = place(np.array([(along, across)]), centre, angle)[0]
+    return x, y
+
+
 def fractal_noise(size: int, rng: np.random.Generator, coarsest: float) -> np.ndarray:
     """Give smooth noise of several octaves with mean near 0 and deviation 1.
 

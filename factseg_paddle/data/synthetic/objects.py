@@ -8,7 +8,15 @@ aerial images of about 0.3 m per pixel, shrunk where a true size would fill a sm
 import numpy as np
 
 from factseg_paddle.data.images.palettes import ISAID_CLASSES
-from factseg_paddle.data.synthetic.canvas import Canvas, Color, Point, ellipse, place, rectangle
+from factseg_paddle.data.synthetic.canvas import (
+    Canvas,
+    Color,
+    Point,
+    beside,
+    ellipse,
+    place,
+    rectangle,
+)
 
 LABEL: dict[str, int] = {name: index for index, name in enumerate(ISAID_CLASSES)}
 
@@ -38,10 +46,10 @@ def small_vehicle(canvas: Canvas, centre: Point, angle: float) -> None:
     color = _pick(canvas, _CAR_COLORS)
     body = rectangle(centre, length, length * 0.47, angle)
     canvas.polygon(body, color, label=LABEL["small_vehicle"], shadow=2)
-    glass = place(np.array([(0.12 * length, 0)]), centre, angle)[0]
-    canvas.polygon(rectangle(tuple(glass), 1.8, length * 0.4, angle), (38, 44, 52))
-    rear = place(np.array([(-0.3 * length, 0)]), centre, angle)[0]
-    canvas.polygon(rectangle(tuple(rear), 1.2, length * 0.38, angle), (48, 54, 62))
+    glass = beside(centre, angle, 0.12 * length)
+    canvas.polygon(rectangle(glass, 1.8, length * 0.4, angle), (38, 44, 52))
+    rear = beside(centre, angle, -0.3 * length)
+    canvas.polygon(rectangle(rear, 1.2, length * 0.38, angle), (48, 54, 62))
 
 
 def large_vehicle(canvas: Canvas, centre: Point, angle: float) -> None:
@@ -49,34 +57,20 @@ def large_vehicle(canvas: Canvas, centre: Point, angle: float) -> None:
     length, width = canvas.rng.uniform(18, 30), canvas.rng.uniform(6, 7.5)
     outline = rectangle(centre, length, width, angle)
     canvas.polygon(outline, (70, 72, 76), label=LABEL["large_vehicle"], shadow=5)
-    cargo = place(np.array([(-0.12 * length, 0)]), centre, angle)[0]
-    canvas.polygon(
-        rectangle(tuple(cargo), length * 0.74, width, angle), _pick(canvas, _CARGO_COLORS)
-    )
-    cab = place(np.array([(0.4 * length, 0)]), centre, angle)[0]
-    canvas.polygon(
-        rectangle(tuple(cab), length * 0.17, width * 0.9, angle), _pick(canvas, _CAR_COLORS)
-    )
+    cargo = beside(centre, angle, -0.12 * length)
+    canvas.polygon(rectangle(cargo, length * 0.74, width, angle), _pick(canvas, _CARGO_COLORS))
+    cab = beside(centre, angle, 0.4 * length)
+    canvas.polygon(rectangle(cab, length * 0.17, width * 0.9, angle), _pick(canvas, _CAR_COLORS))
 
 
 def ship(canvas: Canvas, centre: Point, angle: float, length: float, *, wake: bool) -> None:
     """Paint a ship with its bow at `angle`; one under way draws a wake, which is background."""
     width = length * canvas.rng.uniform(0.26, 0.34)
     if wake:
-        trail = [
-            (-0.3, 0.3),
-            (-1.9, 0.9),
-            (-1.75, 0.35),
-            (-1.75, -0.35),
-            (-1.9, -0.9),
-            (-0.3, -0.3),
-        ]
-        canvas.polygon(
-            place(np.array(trail) * (length, width), centre, angle),
-            (122, 146, 150),
-            label=0,
-            grain=0.3,
-        )
+        trail = [(-0.3, 0.3), (-1.9, 0.9), (-1.75, 0.35)]
+        trail += [(-1.75, -0.35), (-1.9, -0.9), (-0.3, -0.3)]
+        foam = place(np.array(trail) * (length, width), centre, angle)
+        canvas.polygon(foam, (122, 146, 150), label=0, grain=0.3)
     hull = [(-0.5, -0.42), (0.15, -0.5), (0.36, -0.32), (0.5, 0), (0.36, 0.32), (0.15, 0.5)]
     hull += [(-0.5, 0.42)]
     hull_color = _pick(canvas, ((232, 232, 230), (206, 208, 205), (150, 62, 48), (66, 74, 86)))
@@ -84,13 +78,13 @@ def ship(canvas: Canvas, centre: Point, angle: float, length: float, *, wake: bo
     canvas.polygon(outline, hull_color, label=LABEL["ship"], shadow=0.12 * length)
     deck = place(np.array(hull) * (length * 0.82, width * 0.62), centre, angle)
     canvas.polygon(deck, _pick(canvas, ((176, 160, 132), (190, 190, 186), (120, 110, 98))))
-    cabin = place(np.array([(-0.22 * length, 0)]), centre, angle)[0]
-    canvas.polygon(rectangle(tuple(cabin), length * 0.2, width * 0.5, angle), _WHITE)
+    cabin = beside(centre, angle, -0.22 * length)
+    canvas.polygon(rectangle(cabin, length * 0.2, width * 0.5, angle), _WHITE)
     if length > 32:
         for offset in (0.0, 0.14, 0.28):
-            box = place(np.array([(offset * length, 0)]), centre, angle)[0]
+            box = beside(centre, angle, offset * length)
             color = _pick(canvas, _CARGO_COLORS)
-            canvas.polygon(rectangle(tuple(box), length * 0.11, width * 0.5, angle), color)
+            canvas.polygon(rectangle(box, length * 0.11, width * 0.5, angle), color)
 
 
 def plane(canvas: Canvas, centre: Point, angle: float, span: float) -> None:
@@ -109,8 +103,8 @@ def plane(canvas: Canvas, centre: Point, angle: float, span: float) -> None:
     for part, shade in zip(parts, shades, strict=True):
         canvas.polygon(part, _scaled(color, shade), label=LABEL["plane"], grain=0.02)
     for side in (-0.2, 0.2):
-        engine = place(np.array([(0.03, side)]), centre, angle, span)[0]
-        pod = rectangle(tuple(engine), 0.12 * span, 0.05 * span, angle)
+        engine = beside(centre, angle, 0.03 * span, side * span)
+        pod = rectangle(engine, 0.12 * span, 0.05 * span, angle)
         canvas.polygon(pod, (150, 154, 160), label=LABEL["plane"])
     stripe = _pick(canvas, ((176, 40, 46), (36, 70, 140), (60, 120, 80)))
     canvas.polygon(
@@ -121,40 +115,32 @@ def plane(canvas: Canvas, centre: Point, angle: float, span: float) -> None:
 def helicopter(canvas: Canvas, centre: Point, angle: float, length: float) -> None:
     """Paint a helicopter with its nose at `angle`; rotor blades belong to it."""
     color = _pick(canvas, ((70, 84, 58), (190, 40, 36), (230, 228, 220), (52, 76, 130)))
-    body = ellipse(
-        tuple(place(np.array([(0.16 * length, 0)]), centre, angle)[0]),
-        0.55 * length,
-        0.24 * length,
-        angle,
-    )
+    cockpit = beside(centre, angle, 0.16 * length)
+    body = ellipse(cockpit, 0.55 * length, 0.24 * length, angle)
     boom = [(0, -0.05), (-0.55, -0.02), (-0.55, 0.02), (0, 0.05)]
     label = LABEL["helicopter"]
     canvas.polygon(body, color, label=label, shadow=3)
     canvas.polygon(place(np.array(boom), centre, angle, length), color, label=label, shadow=2)
-    fin = place(np.array([(-0.52, 0)]), centre, angle, length)[0]
-    canvas.polygon(rectangle(tuple(fin), 0.06 * length, 0.26 * length, angle), color, label=label)
-    hub = tuple(place(np.array([(0.12, 0)]), centre, angle, length)[0])
+    fin = beside(centre, angle, -0.52 * length)
+    canvas.polygon(rectangle(fin, 0.06 * length, 0.26 * length, angle), color, label=label)
+    hub = beside(centre, angle, 0.12 * length)
     first = canvas.rng.uniform(0, np.pi / 2)
     for blade in (first, first + np.pi / 2):
         canvas.polygon(rectangle(hub, 0.95 * length, 1.6, blade), (44, 44, 46), label=label)
-    nose = tuple(place(np.array([(0.34, 0)]), centre, angle, length)[0])
+    nose = beside(centre, angle, 0.34 * length)
     canvas.polygon(ellipse(nose, 0.14 * length, 0.16 * length, angle), (40, 48, 58))
 
 
 def storage_tank(canvas: Canvas, centre: Point, radius: float) -> None:
     """Paint a tank with a lit rim, a darker far side and a stair."""
     tint = _pick(canvas, ((222, 222, 218), (202, 200, 192), (186, 190, 192), (170, 150, 128)))
-    canvas.polygon(
-        ellipse(centre, 2 * radius, 2 * radius),
-        tint,
-        label=LABEL["storage_tank"],
-        shadow=0.7 * radius,
-    )
+    rim = ellipse(centre, 2 * radius, 2 * radius)
+    canvas.polygon(rim, tint, label=LABEL["storage_tank"], shadow=0.7 * radius)
     away = canvas.sun_in_scene * radius
     for step, shade in ((0.1, 0.86), (0.0, 0.97)):
         middle = tuple(np.add(centre, away * step))
         canvas.polygon(ellipse(middle, 1.75 * radius, 1.75 * radius), _scaled(tint, shade))
-    stair = tuple(place(np.array([(0.45 * radius, 0)]), centre, canvas.rng.uniform(0, 6.28))[0])
+    stair = beside(centre, canvas.rng.uniform(0, 6.28), 0.45 * radius)
     canvas.polygon(rectangle(stair, 0.9 * radius, 1.4, 0.0), _scaled(tint, 0.66))
     canvas.polygon(ellipse(centre, 0.3 * radius, 0.3 * radius), _scaled(tint, 0.78))
 
@@ -195,7 +181,7 @@ def swimming_pool(canvas: Canvas, centre: Point, angle: float, length: float) ->
     canvas.polygon(edge, (200, 194, 182), label=0)
     label = LABEL["swimming_pool"]
     canvas.polygon(outline(centre, length, 0.55 * length, angle), (84, 182, 204), label=label)
-    shallow = tuple(place(np.array([(-0.2 * length, 0)]), centre, angle)[0])
+    shallow = beside(centre, angle, -0.2 * length)
     canvas.polygon(
         outline(shallow, 0.5 * length, 0.42 * length, angle), (120, 206, 220), label=label
     )
@@ -214,15 +200,8 @@ def tennis_court(canvas: Canvas, centre: Point, angle: float, length: float) -> 
     inner = (0.72 * length, 0.56 * width)
     canvas.polygon(rectangle(centre, *inner, angle), area, label=label)
     _outline(canvas, centre, angle, inner, label)
-    for offset in (-0.19, 0.19):
-        _mark(
-            canvas,
-            centre,
-            angle,
-            (offset * length, -inner[1] / 2),
-            (offset * length, inner[1] / 2),
-            label,
-        )
+    for x in (-0.19 * length, 0.19 * length):
+        _mark(canvas, centre, angle, (x, -inner[1] / 2), (x, inner[1] / 2), label)
     _mark(canvas, centre, angle, (-0.19 * length, 0), (0.19 * length, 0), label)
     _mark(canvas, centre, angle, (0, -0.38 * width), (0, 0.38 * width), label, (40, 44, 44))
 
@@ -238,7 +217,7 @@ def basketball_court(canvas: Canvas, centre: Point, angle: float, length: float)
     )
     canvas.polygon(rectangle(centre, *size, angle), ground, label=label)
     for side in (-1, 1):
-        middle = tuple(place(np.array([(side * 0.36 * length, 0)]), centre, angle)[0])
+        middle = beside(centre, angle, side * 0.36 * length)
         canvas.polygon(rectangle(middle, 0.18 * length, 0.18 * length, angle), key, label=label)
     canvas.polygon(ellipse(centre, 0.17 * length, 0.17 * length), key, label=label)
     _outline(canvas, centre, angle, size, label)
@@ -251,7 +230,7 @@ def soccer_ball_field(canvas: Canvas, centre: Point, angle: float, length: float
     stripes = 8
     for index in range(stripes):
         offset = ((index + 0.5) / stripes - 0.5) * length
-        middle = tuple(place(np.array([(offset, 0)]), centre, angle)[0])
+        middle = beside(centre, angle, offset)
         color = (86, 132, 62) if index % 2 else (102, 148, 74)
         stripe = rectangle(middle, length / stripes + 1, width, angle)
         canvas.polygon(stripe, color, label=label, grain=0.1)
@@ -259,7 +238,7 @@ def soccer_ball_field(canvas: Canvas, centre: Point, angle: float, length: float
     _outline(canvas, centre, angle, size, label)
     _mark(canvas, centre, angle, (0, -size[1] / 2), (0, size[1] / 2), label)
     for side in (-1, 1):
-        middle = tuple(place(np.array([(side * 0.4 * length, 0)]), centre, angle)[0])
+        middle = beside(centre, angle, side * 0.4 * length)
         _outline(canvas, middle, angle, (0.13 * length, 0.5 * width), label)
 
 
@@ -286,15 +265,12 @@ def baseball_diamond(canvas: Canvas, centre: Point, angle: float, length: float)
         canvas.polygon(place(fan, centre, angle, length), color, label=label, grain=grain)
     grass = np.array([(-0.34, 0), (-0.12, -0.22), (0.1, 0), (-0.12, 0.22)])
     canvas.polygon(place(grass, centre, angle, length), (106, 150, 76), label=label, grain=0.1)
-    for spot, radius in (((-0.12, 0), 0.08), ((-0.4, 0), 0.11)):
-        dirt = ellipse(
-            tuple(place(np.array([spot]), centre, angle, length)[0]),
-            radius * length,
-            radius * length,
-        )
+    for spot, radius in ((-0.12, 0.08), (-0.4, 0.11)):
+        middle = beside(centre, angle, spot * length)
+        dirt = ellipse(middle, radius * length, radius * length)
         canvas.polygon(dirt, (188, 148, 106), label=label)
-    for base in (-0.38, 0), (-0.12, -0.25), (0.13, 0), (-0.12, 0.25):
-        spot = tuple(place(np.array([base]), centre, angle, length)[0])
+    for along, across in (-0.38, 0), (-0.12, -0.25), (0.13, 0), (-0.12, 0.25):
+        spot = beside(centre, angle, along * length, across * length)
         canvas.polygon(rectangle(spot, 1.6, 1.6, angle), _WHITE, label=label)
 
 
