@@ -135,6 +135,7 @@ def test_real_pair_equals_the_reference(shared_data, name):
     np.testing.assert_array_equal(image, reference.read_image(image_path))
     np.testing.assert_array_equal(labels, reference.read_mask(mask_path))
     assert labels.any()
+    image, labels = image[:300, :400], labels[:300, :400]
     for step in (INTEGER_STEPS[name] for name in INTEGER_STEPS if not name.startswith("pad")):
         for ours, expected in zip(
             step(transforms, image, labels), step(reference, image, labels), strict=True

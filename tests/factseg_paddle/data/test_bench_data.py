@@ -26,10 +26,3 @@ def test_small_scene_is_measured_and_bit_identical(bench, monkeypatch, capsys):
     assert bench.main(["--repeats", "1"]) == 1
     assert "times faster" in capsys.readouterr().out
     assert bench.main(["--repeats", "0"]) == 2
-
-
-@pytest.mark.slow
-def test_window_is_read_20_times_faster_than_the_image_is_decoded(bench, tmp_path):
-    found = bench.measure(tmp_path, 5)
-    assert found["equal"]
-    assert found["ratio"] >= 20
