@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from alignment.cli import REPOSITORY, exit_with_error, quieten_frameworks
+from alignment.cli import exit_with_error, quieten_frameworks
 from alignment.pair import STEPS, AlignmentError, Pair
 from alignment.pair_files import Request, load_pair
 from alignment.recording.reference import Reference
@@ -32,6 +32,7 @@ from alignment.steps.progress import ProgressBar, expected_phases
 from alignment.steps.torch_reference import run_torch
 from factseg_paddle.cli import ArgumentParser
 from factseg_paddle.files import sha256_of_file
+from factseg_paddle.folders import base_folder
 
 
 def main(argv: Sequence[str] | None = None, *, default_out: str = "output/alignment") -> int:
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None, *, default_out: str = "output/alignm
 
     Args:
         argv: arguments, those of the process where None.
-        default_out: folder for the report, relative to the repository.
+        default_out: folder for the report, from `factseg_paddle.folders.base_folder()`.
 
     Returns:
         The exit status.
@@ -165,7 +166,7 @@ def _parse(argv: Sequence[str] | None, default_out: str) -> argparse.Namespace:
     )
     add("--torch-weights", type=Path, metavar="X", help=".pth file for the torch model")
     add("--paddle-weights", type=Path, metavar="Y", help=".pdparams file for the Paddle model")
-    add("--out", type=Path, default=REPOSITORY / default_out, help="folder for the report")
+    add("--out", type=Path, default=base_folder() / default_out, help="folder for the report")
     add("--side", choices=("both", "torch", "paddle"), default="both", help="record one side alone")
     add("--torch-records", type=Path, metavar="DIR", help="compare with a recorded torch side")
     add("--json", action="store_true", help="print report.json's object and nothing else")

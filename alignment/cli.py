@@ -5,11 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from pathlib import Path
 
 from factseg_paddle import cli
-
-REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def exit_with_error(what: str, error: Exception | str) -> int:

@@ -1,4 +1,4 @@
-"""What the command lines of all scripts share."""
+"""What all command lines share."""
 
 from __future__ import annotations
 
@@ -13,12 +13,17 @@ from types import FrameType
 from typing import NoReturn
 
 from factseg_paddle.cpu import usable_cores
+from factseg_paddle.folders import advice
 
 SYSTEM_LIBRARIES = {
     "libGL.so.1": "OpenCV needs the system library libGL: apt-get install libgl1",
     "libgthread-2.0.so.0": "OpenCV needs the system library GLib: apt-get install libglib2.0-0",
     "libgomp.so.1": "Paddle and torch need the system library libgomp: apt-get install libgomp1",
 }
+
+
+_EXTRAS = {"paddle": "paddle", "torch": "align", "reprod_log": "align"}
+"""Which extra of pyproject.toml brings a module; the others come with seg."""
 
 
 class Stopped(BaseException):
@@ -102,13 +107,34 @@ def configure_threads() -> None:
 
 
 def explain(error: Exception | str) -> str:
-    """What was wrong, in a sentence; of a failed import, with the cure."""
+    """Say in a sentence what was wrong; of a failed import, with the cure."""
     if not isinstance(error, ImportError):
         return str(error)
-    for library, advice in SYSTEM_LIBRARIES.items():
+    for library, remedy in SYSTEM_LIBRARIES.items():
         if library in str(error):
-            return advice
-    return f"{error}; install what is missing: pip install -r requirements.txt"
+            return remedy
+    extra = _EXTRAS.get((error.name or "").partition(".")[0], "seg")
+    cure = advice(
+        script="pip install -r requirements.txt",
+        command=f'pip install "factseg_paddle[{extra}]"',
+    )
+    return f"{error}; install what is missing: {cure}"
+
+
+def help_text(text: str, command: str, prog: str) -> str:
+    """Return a help text whose examples start the command as the reader did.
+
+    Args:
+        text: the help, which says `factseg NAME`.
+        command: that `factseg NAME`.
+        prog: what was started: the same, or a file of scripts/ such as "train.py".
+    """
+    if not prog.endswith(".py"):
+        return text
+    name = command.partition(" ")[2]
+    # a program of paddle.distributed.launch is named by its file
+    text = text.replace(f'"$(which factseg)" {name}', f"scripts/{prog}")
+    return text.replace(command, f"python scripts/{prog}")
 
 
 def exit_with_error(prog: str, error: Exception | str, status: int = 2) -> int:

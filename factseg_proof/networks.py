@@ -17,10 +17,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from alignment.cli import REPOSITORY, exit_with_error
+from alignment.cli import exit_with_error
 from alignment.pair import STEPS, AlignmentError
 from factseg_paddle.aliases import full_name
 from factseg_paddle.cli import ArgumentParser
+from factseg_paddle.folders import base_folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--networks", nargs="+", metavar="NAME", help="all by default")
     parser.add_argument("--steps", nargs="+", metavar="STEP", help=f"of {', '.join(STEPS)}")
     parser.add_argument("--train-steps", type=int, default=2, help="of the step train")
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "output" / "zoo")
+    parser.add_argument("--out", type=Path, default=base_folder() / "output" / "zoo")
     args = parser.parse_args(argv)
     from torch_ref.models.creation import explain_unknown, list_models
 
@@ -70,7 +71,7 @@ def compare(name: str, options: Sequence[str], out: Path) -> tuple[bool, str]:
     """
     out = out.absolute()  # the child stands in another folder
     command = [sys.executable, "-m", "alignment", "--pair", name, *options, "--out", str(out)]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=base_folder(), capture_output=True, text=True, check=False)
     if done.returncode not in (0, 1):
         if done.returncode < 0:
             raise AlignmentError(

@@ -1,117 +1,18 @@
-"""Evaluate FactSeg weights with the original's sliding window and write all that came out."""
+#!/usr/bin/env python
+"""Evaluate weights: `factseg evaluate` from a checkout; --help says more."""
 
-import argparse
 import sys
-import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tqdm import tqdm
-
-from factseg_paddle.cli import (
-    ArgumentParser,
-    Stopped,
-    configure_threads,
-    exit_with_error,
-    importing_paddle,
-    stop_on_signals,
-)
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-
-EXAMPLES = """examples:
-  python scripts/evaluate.py --weights output/factseg_r50_isaid/best_model
-  python scripts/evaluate.py --config configs/factseg_r50_isaid.yml --weights factseg50.pdparams \\
-    --dataset_root data/isaid --output output/evaluation
-  python scripts/evaluate.py --weights output/quickstart/best_model --flip --scales 0.75 1.0 1.25
-
-OUTPUT gets metrics.json (with the confusion matrix), confusion_matrix.png, per_image.csv (worst
-first), predictions/ (palette PNG) and worst/ (error maps). The same command goes on where it was
-stopped; other weights or settings start anew. An image or mask that is changed under its old name
-is not noticed: give another OUTPUT then.
-Exit status: 0 evaluated, 1 stopped itself, 2 could not start, 130 or 143 told to stop.
-"""
+from factseg_paddle.commands.evaluate import main as command
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Print the table of classes and the summary; progress on stderr."""
-    args = _parser().parse_args(argv)
-    configure_threads()
-    changes = {"eval.flip": True} if args.flip else {}
-    for key, value in (
-        ("data.dataset_root", args.dataset_root),
-        ("eval.scales", args.scales),
-        ("eval.batch_size", args.batch_size),
-        ("device", args.device),
-    ):
-        if value is not None:
-            changes[key] = value
-    warnings.filterwarnings("ignore", message="No ccache found")  # paddle's, on every import
-    try:
-        with stop_on_signals():
-            return _evaluate(args, changes)
-    except Stopped as stop:
-        print(
-            f"evaluate.py: {stop}; the same command goes on with the images left", file=sys.stderr
-        )
-        return stop.status
-
-
-def _evaluate(args: argparse.Namespace, changes: dict) -> int:
-    def say(sentence: str) -> None:
-        print(sentence, file=sys.stderr)
-
-    try:
-        with importing_paddle():
-            from factseg_paddle.engine.evaluation.run import EvaluationRun
-            from factseg_paddle.engine.logs.format import class_table
-        run = EvaluationRun.prepare(
-            args.weights,
-            args.output,
-            config=args.config,
-            opts=args.opts,
-            changes=changes,
-            say=say,
-        )
-        total = run.inputs_left
-    except (ImportError, ValueError, OSError) as error:
-        return exit_with_error("evaluate.py", error)
-    try:
-        with tqdm(total=total, desc="evaluating", unit="window", file=sys.stderr) as bar:
-            evaluated = run.run(bar.update, worst=args.worst)
-    except (ValueError, OSError) as error:
-        say(f"evaluate.py: {error}; the images that are done are kept")
-        return 1
-    metrics = evaluated.metrics
-    print(class_table(metrics.class_iou, metrics.mean_iou))
-    print(metrics)
-    print(f"{len(evaluated.images)} images; details: {args.output}")
-    return 0
-
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--weights", required=True, type=Path, help=".pdparams file or checkpoint folder")
-    add("--config", type=Path, help="YAML file (default: the one that lies with the weights)")
-    add("--dataset_root", help="folder of the data, in place of the configuration's")
-    add("--output", type=Path, default=REPOSITORY / "output" / "evaluation", help="folder to write")
-    add("--flip", action="store_true", help="average over both mirror images as well")
-    add("--scales", type=float, nargs="+", help="factors of the image's size to average over")
-    add("--batch_size", type=int, help="windows that go through the network at once")
-    add("--worst", type=_count, default=5, help="error maps of so many images (default 5)")
-    add("--device", help="cpu, gpu or gpu:N (default: a GPU where there is one)")
-    parser.add_opts(help="such as eval.stride=256")
-    return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text} is no count; give 0 or more")
-    return int(text)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command under the script's name; give its exit status."""
+    return command(argv, prog="evaluate.py")
 
 
 if __name__ == "__main__":

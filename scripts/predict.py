@@ -1,107 +1,18 @@
-"""Predict the classes of images of any size with FactSeg weights, and draw them."""
+#!/usr/bin/env python
+"""Predict images: `factseg predict` from a checkout; --help says more."""
 
-import argparse
 import sys
-import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tqdm import tqdm
-
-from factseg_paddle.cli import (
-    ArgumentParser,
-    Stopped,
-    configure_threads,
-    exit_with_error,
-    importing_paddle,
-    stop_on_signals,
-)
-
-if TYPE_CHECKING:
-    from factseg_paddle.engine.prediction import PredictionRun
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-
-EXAMPLES = """examples:
-  python scripts/predict.py --weights output/factseg_r50_isaid/best_model --input photo.tif
-  python scripts/predict.py --weights factseg50.pdparams --input photos --output output/predicted
-  python scripts/predict.py --weights output/factseg_r50_isaid/best_model \\
-    --input output/sample/val/images/images --masks output/sample/val/masks/images
-
-OUTPUT gets index/ (class indices with the palette), color/ (the palette's colours), overlay/ (with
-a legend) and, where MASKS holds the image's mask (of its name, or with the configured data's
-suffixes), error/. PNG, JPEG, TIFF or BMP, 8 bits a channel. A TIFF is read window by window, so
-memory depends on its width alone; the others are decoded whole. One bad file is reported and the
-rest go on.
-Exit status: 0 all predicted, 1 some failed, 2 none or could not start, 130 or 143 told to stop.
-"""
+from factseg_paddle.commands.predict import main as command
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Print one line per image; progress and what failed on stderr."""
-    args = _parser().parse_args(argv)
-    configure_threads()
-    changes = {"device": args.device} if args.device else {}
-    warnings.filterwarnings("ignore", message="No ccache found")  # paddle's, on every import
-    try:
-        with stop_on_signals():
-            return _predict(args, changes)
-    except Stopped as stop:
-        print(f"predict.py: {stop}; the images that are listed are complete", file=sys.stderr)
-        return stop.status
-
-
-def _predict(args: argparse.Namespace, changes: dict) -> int:
-    try:
-        with importing_paddle():
-            from factseg_paddle.engine.prediction import PredictionRun
-        run = PredictionRun.prepare(
-            args.weights,
-            args.input,
-            config=args.config,
-            opts=args.opts,
-            changes=changes,
-            masks=args.masks,
-        )
-        print(run.restored, file=sys.stderr)
-        results = _run(run, args.output)
-    except (ImportError, ValueError, OSError) as error:
-        return exit_with_error("predict.py", error)
-    done = sum(map(bool, results))
-    print(f"{done} of {len(results)} images predicted: {args.output}")
-    return 0 if done == len(results) else 1 if done else 2
-
-
-def _run(run: "PredictionRun", output: Path) -> list:
-    # nothing is drawn before the first image says how many windows it takes
-    with tqdm(unit="window", file=sys.stderr, delay=1e-3) as bar:
-
-        def start(path: Path, windows: int) -> None:
-            bar.set_description(path.name, refresh=False)
-            bar.reset(windows)
-
-        def report(result: object) -> None:
-            with bar.external_write_mode(file=sys.stdout):
-                print(run.line(result), file=sys.stdout if result else sys.stderr, flush=True)
-
-        return run.run(output, on_start=start, on_inputs=bar.update, on_result=report)
-
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--weights", required=True, type=Path, help=".pdparams file or checkpoint folder")
-    add("--input", required=True, type=Path, help="an image or a folder of images")
-    add("--output", type=Path, default=REPOSITORY / "output" / "predicted", help="folder to write")
-    add("--masks", type=Path, help="folder of masks, for error maps")
-    add("--config", type=Path, help="YAML file (default: the one that lies with the weights)")
-    add("--device", help="cpu, gpu or gpu:N (default: a GPU where there is one)")
-    parser.add_opts(help="such as eval.stride=256")
-    return parser
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command under the script's name; give its exit status."""
+    return command(argv, prog="predict.py")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,14 @@ FRAMEWORKS = {"torch", "paddle", "paddleseg"}
 ONE_SIDED = ("torch_side/", "paddle_side/")
 """Folders of `alignment` whose files import a framework; others do so inside functions."""
 
-PACKAGES = ("alignment", "factseg_convert", "factseg_paddle", "factseg_proof", "torch_ref")
+PACKAGES = (
+    "alignment",
+    "factseg",
+    "factseg_convert",
+    "factseg_paddle",
+    "factseg_proof",
+    "torch_ref",
+)
 
 
 def imported(source: str, module: str) -> set[str]:

@@ -11,7 +11,8 @@ aliases, by which a file of a few lines may stand for gigabytes.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pydantic import ValidationError
 
 from factseg_paddle.config.earlier_keys import with_current_keys
 from factseg_paddle.config.messages import Layer, describe, section_of
+from factseg_paddle.config.recipes import find_config, shipped_file
 from factseg_paddle.config.schema import PATH_KEYS, Config
 from factseg_paddle.config.transforms import Section
 from factseg_paddle.files import atomic_write
@@ -37,12 +39,13 @@ def load_config(
 ) -> Config:
     """Read a file with its bases and apply changes.
 
-    Relative paths are taken from the repository where a file has them, and from the current folder
-    where `opts` or `changes` do; `_base_` from the folder of the file that names it. The result
-    has absolute paths, `as_plain` and `save_config` give those inside the repository as relative.
+    Relative paths are taken from the repository where a file has them (from the current folder
+    where there is none, see `factseg_paddle.folders`), and from the current folder where `opts` or
+    `changes` do; `_base_` from the folder of the file that names it. The result has absolute
+    paths, `as_plain` and `save_config` give those inside the repository as relative.
 
     Args:
-        path: a YAML file.
+        path: a YAML file, or the name of a recipe such as "quickstart" or "isaid/farseg_resnet50".
         opts: texts such as "train.batch_size=4"; the value is YAML.
         changes: {dotted key: value}, applied last: what a command line's own flags say.
 
@@ -50,7 +53,11 @@ def load_config(
         ConfigError: the file or a base is missing or no YAML, a key is unknown, a value does not
             fit. All mistakes of a file are in one message.
     """
-    return _changed(_read(Path(path), ()), str(path), opts, changes)
+    try:
+        file = find_config(path)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return _changed(_read(file, ()), str(file), opts, changes)
 
 
 def change_config(
@@ -161,13 +168,18 @@ def _nested(dotted: str, value: Any) -> dict[str, Any]:
 
 
 def _from_here(layer: Layer) -> Layer:
-    """The layer with its relative paths taken from the current folder."""
+    """Take the relative paths of a layer from the current folder."""
+    return _with_paths(layer, lambda path: str(Path.cwd() / path))
+
+
+def _with_paths(layer: Layer, place: Callable[[str], str]) -> Layer:
+    """Put `place(path)` where a key of the layer has a path."""
     values = layer.values
     for dotted in PATH_KEYS:
         found = layer.get(tuple(dotted.split(".")))
         # ~ is the home folder, an empty text an error: the schema sees to both
         if isinstance(found, str) and found and not found.startswith("~"):
-            values = _merged(values, _nested(dotted, str(Path.cwd() / found)))
+            values = _merged(values, _nested(dotted, place(found)))
     return Layer(layer.source, values)
 
 
@@ -187,7 +199,7 @@ def _read(path: Path, within: tuple[Path, ...]) -> list[Layer]:
         raise ConfigError(f"{path}: {BASE_KEY} is {bases!r}; give a file or a list of files")
     within = (*within, path.resolve())
     layers = [layer for base in bases for layer in _read(path.parent / base, within)]
-    return [*layers, Layer(str(path), content)]
+    return [*layers, _with_paths(Layer(str(path), content), partial(shipped_file, path))]
 
 
 def _text_of(path: Path, within: tuple[Path, ...]) -> str:

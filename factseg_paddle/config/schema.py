@@ -1,9 +1,9 @@
 """The keys of a configuration, their types and their defaults, which are the published recipe's.
 
 A relative path is taken from the repository, so that a configuration means the same wherever a
-script is started; `~` is the home folder. Paths of a command line are the other way round: see
-`config.load_config`. A run goes on only with the same configuration, but for the keys that are
-marked with MAY_CHANGE.
+script is started, and from the current folder where the project is installed without one; `~` is
+the home folder. Paths of a command line are the other way round: see `config.load_config`. A run
+goes on only with the same configuration, but for the keys that are marked with MAY_CHANGE.
 
 Source: `configs/isaid/factseg.py` of Junjue-Wang/FactSeg and of its Paddle port.
 """
@@ -27,16 +27,15 @@ from factseg_paddle.config.transforms import (
     Transform,
     sample_side,
 )
+from factseg_paddle.folders import CHECKOUT, base_folder
 from factseg_paddle.transforms import Normalization
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 
-
-def _from_repository(path: str) -> str:
+def _from_base(path: str) -> str:
     if not path or "\0" in path:
         raise ValueError(f"{path!r} is no path")
     try:
-        return str(REPOSITORY / Path(path).expanduser())
+        return str(base_folder() / Path(path).expanduser())
     except RuntimeError as error:
         raise ValueError(f"{path} names a home folder that does not exist") from error
 
@@ -47,13 +46,13 @@ def _known_device(device: str) -> str:
     return device
 
 
-def _to_repository(path: str) -> str:
-    """The way back, so that what is written holds for another checkout too."""
-    inside = path.removeprefix(f"{REPOSITORY}/")
+def _to_base(path: str) -> str:
+    """Undo `_from_base` inside a checkout, so that what is written holds for another one too."""
+    inside = path.removeprefix(f"{CHECKOUT}/") if CHECKOUT else path
     return path if inside.startswith("~") else inside
 
 
-PathText = Annotated[str, AfterValidator(_from_repository), PlainSerializer(_to_repository)]
+PathText = Annotated[str, AfterValidator(_from_base), PlainSerializer(_to_base)]
 Colour = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)]
 
 

@@ -14,6 +14,7 @@ from paddle import nn
 
 from factseg_paddle.engine.run_files import MODEL_FILE
 from factseg_paddle.files import shown
+from factseg_paddle.folders import advice
 from factseg_paddle.io import CheckpointError, load_plain
 
 CLASSIFIER_PREFIXES = ("fc.", "classifier.", "features.norm5.")
@@ -68,10 +69,8 @@ def read_weights(path: str | Path) -> tuple[Path, dict[str, np.ndarray]]:
     path = Path(path)
     file = path / MODEL_FILE if path.is_dir() else path
     if path.suffix in (".pth", ".pt"):
-        raise CheckpointError(
-            f"{path} is a torch file; convert it first: "
-            f"python scripts/convert_torch2paddle.py --input {path}"
-        )
+        command = advice(script="python scripts/convert_torch2paddle.py", command="factseg convert")
+        raise CheckpointError(f"{path} is a torch file; convert it first: {command} --input {path}")
     if not file.is_file():
         what = f"{path} has no {MODEL_FILE}" if path.is_dir() else f"the weights {path} don't exist"
         raise CheckpointError(f"{what}; give a .pdparams file or a checkpoint folder")

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alignment.cli import REPOSITORY, exit_with_error, quieten_frameworks
+from alignment.cli import exit_with_error, quieten_frameworks
 from alignment.compare import TensorResult
 from alignment.pair import AlignmentError, Pair
 from alignment.report.report import Report
@@ -31,6 +31,7 @@ from alignment.run import align
 from alignment.tolerances import BY_ITSELF_RATIO, FLOAT32_RATIO, FLOAT64_BOUND, OPTIMIZER_BOUND
 from factseg_paddle.cli import ArgumentParser
 from factseg_paddle.files import atomic_write
+from factseg_paddle.folders import base_folder
 
 OUT = Path(__file__).resolve().parent
 SIZES, MODES, FORMS, INPUTS = (32, 64, 96, 128), ("eval", "train"), ("logits", "literal"), (
@@ -246,7 +247,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=3, help="draws of each seed")
     parser.add_argument("--backbone", default=BACKBONE, help=f"{BACKBONE} by default")
     parser.add_argument(
-        "--out", type=Path, default=REPOSITORY / "output/calibration", help="folder"
+        "--out", type=Path, default=base_folder() / "output/calibration", help="folder"
     )
     args = parser.parse_args(argv)
     if args.runs < 1:

@@ -24,13 +24,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from alignment.cli import REPOSITORY, exit_with_error, quieten_frameworks
+from alignment.cli import exit_with_error, quieten_frameworks
 from alignment.pair import AlignmentError, Pair
 from alignment.recording.reference import Reference
 from alignment.run import align
 from alignment.steps.torch_reference import run_torch
 from factseg_paddle.cli import ArgumentParser
 from factseg_paddle.files import atomic_write
+from factseg_paddle.folders import base_folder
 
 CROP, SEED, TRAIN_STEPS, BACKBONE = 64, 0, 3, "resnet50"
 PADIFF = Path(__file__).resolve().parent / "padiff_recorded.json"
@@ -236,7 +237,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--backbone", default=BACKBONE, help=f"{BACKBONE} by default, which faults in one are for"
     )
     parser.add_argument(
-        "--out", type=Path, default=REPOSITORY / "output/faults", help="folder for the table"
+        "--out", type=Path, default=base_folder() / "output/faults", help="folder for the table"
     )
     args = parser.parse_args(argv)
     quieten_frameworks()

@@ -97,7 +97,7 @@ def unmeasured(monkeypatch):
     """Nothing is run: times and memory are made up."""
     cost = Cost((0.25, 0.125, 0.5), 7_000_000)
     made_up = {"torch": cost, "paddle": Cost((0.5,), 14_000_000)}
-    monkeypatch.setattr("scripts.compare_models.measure", lambda *_, **__: made_up)
+    monkeypatch.setattr("factseg_proof.costs.cli.measure", lambda *_, **__: made_up)
 
 
 @pytest.mark.usefixtures("unmeasured")
@@ -112,7 +112,7 @@ def test_without_any_miou_there_is_no_picture_and_an_older_one_goes(tmp_path, ca
 
 @pytest.mark.usefixtures("unmeasured")
 def test_without_names_all_networks_are_compared(tmp_path, monkeypatch):
-    monkeypatch.setattr("scripts.compare_models.count", lambda *_: Size(10**6, 10**9))
+    monkeypatch.setattr("factseg_proof.costs.cli.count", lambda *_: Size(10**6, 10**9))
     assert run("--output", tmp_path) == 0
     content = json.loads((tmp_path / "table.json").read_text())
     assert [network["name"] for network in content["networks"]] == list_models()

@@ -9,7 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from factseg_paddle.data.layouts.pair_files import DataError, PairFiles, files_with_suffix
+from factseg_paddle.folders import advice
 
+_TRY = advice(
+    script="python scripts/train.py --config configs/quickstart.yml",
+    command="factseg train --config quickstart",
+)
 MASK_SUFFIX = "_instance_color_RGB.png"
 _FOLDERS = {"train": ("train",), "val": ("val", "test")}
 
@@ -54,5 +59,5 @@ def isaid_absent(root: Path, split: str) -> str:
         "Get the images of DOTA-v1.0 and the masks from https://captain-whu.github.io/iSAID; lay "
         "them as {train,val}/images/images/P0000.png and {train,val}/masks/images/P0000"
         f"{MASK_SUFFIX}; where they lie elsewhere, give --dataset_root DIR\n"
-        "To try it without iSAID: python scripts/train.py --config configs/quickstart.yml"
+        f"To try it without iSAID: {_TRY}"
     )

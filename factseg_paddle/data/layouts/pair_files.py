@@ -9,11 +9,14 @@ from pathlib import Path
 
 from factseg_paddle.data.images.headers import ImageHeader, read_header
 from factseg_paddle.files import refuse_other_names
+from factseg_paddle.folders import advice
 
 MAT_SUFFIX = ".mat"
 """Of masks whose size no header tells; see `factseg_paddle.data.images.sbd_masks`."""
 
-CHECK_COMMAND = "python scripts/prepare_isaid.py --check"
+CHECK_COMMAND = advice(
+    script="python scripts/prepare_isaid.py --check", command="factseg prepare --check"
+)
 
 
 class DataError(ValueError):

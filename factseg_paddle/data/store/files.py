@@ -27,9 +27,10 @@ from rasterio.windows import Window as RasterWindow
 from factseg_paddle.data.layouts.pair_files import STORE_FILE, DataError
 from factseg_paddle.data.patches import Window
 from factseg_paddle.files import atomic_write, sha256_of_file
+from factseg_paddle.folders import advice
 
 TILE = 256
-PREPARE_COMMAND = "scripts/prepare_isaid.py"
+PREPARE_COMMAND = advice(script="scripts/prepare_isaid.py", command="factseg prepare")
 
 # GDAL lists the whole folder at each opening otherwise, in search of files that belong together.
 _OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}

@@ -15,8 +15,9 @@ from factseg_paddle.config.loading import (
     make_config,
     save_config,
 )
-from factseg_paddle.config.schema import PATH_KEYS, REPOSITORY, Config, PathText
+from factseg_paddle.config.schema import PATH_KEYS, Config, PathText
 from factseg_paddle.config.transforms import TRANSFORMS
+from factseg_paddle.folders import CHECKOUT, base_folder
 from factseg_paddle.models import list_models
 from tests.paths import REPO
 
@@ -357,7 +358,7 @@ def test_path_in_a_file_is_taken_from_the_repository(write, tmp_path, monkeypatc
     assert config.data.dataset_root == str(REPO / "x/y")
     assert config.model.weights == "/w.pdparams"
     assert config.train.save_dir == str(REPO / "output/train")
-    assert REPOSITORY == REPO
+    assert base_folder() == CHECKOUT == REPO
 
 
 def test_path_of_an_option_or_flag_is_taken_from_the_current_folder(write, tmp_path, monkeypatch):
