@@ -63,10 +63,11 @@ format: $(READY) ## format the code
 clean: ## remove the environment and what the commands wrote
 	rm -rf $(VENV) output
 
-$(READY): requirements.txt requirements-gpu.txt
+$(READY): requirements.txt requirements-gpu.txt requirements-docs.txt pyproject.toml
 	@$(PYTHON) scripts/check_environment.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -r requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
 	$(BIN)/python -m pip check
 	@$(BIN)/python -W ignore scripts/check_environment.py --installed
 	@touch $@

@@ -94,8 +94,9 @@ def _function_of(path: Path, name: str) -> Callable[[int], Any]:
     # A name of its own: a file may be called like a module that is loaded already.
     spec = importlib.util.spec_from_file_location(f"alignment_pair_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
-    # As when the file is run: what lies beside it can be imported.
-    sys.path.insert(0, str(path.parent))
+    # What lies beside the file can be imported, as when it is run, and what lies in the current
+    # folder, which is on the path of `python -m alignment` but not of the command `alignment`.
+    sys.path[:0] = [str(path.parent), str(Path.cwd())]
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     function = getattr(module, name, None)

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from factseg_paddle.data.images.palettes import ISAID_CLASSES
 from factseg_paddle.engine.logs.curves import COLOURS, GREY, STYLE, save_curves
 from factseg_paddle.files import atomic_write
@@ -66,7 +64,9 @@ class Row:
 
 
 def read_published() -> dict[str, Published]:
-    """What `published_miou.yml` holds, by network."""
+    """Return what `published_miou.yml` holds, by network."""
+    import yaml  # the rest of this file works without
+
     content = yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))
     return {
         name: Published(entry["miou"], content["sources"][entry["source"]])
