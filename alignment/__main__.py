@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None, *, default_out: str = "output/alignm
 
 
 def _run(args: argparse.Namespace, progress: ProgressBar) -> tuple[bool, str]:
-    """The verdict and what to print."""
+    """Return the verdict and what to print."""
     pair = load_pair(
         Request(
             pair=args.pair,
@@ -127,7 +127,7 @@ def _recorded_reference(args: argparse.Namespace) -> Reference:
 
 
 def _identity(args: argparse.Namespace) -> dict[str, str]:
-    """What decides the torch side beside its inputs, as far as it is given here."""
+    """Return what decides the torch side beside its inputs, as far as it is given here."""
     identity = {"seed": str(args.seed)}
     if args.torch_weights:
         identity["torch weights"] = sha256_of_file(args.torch_weights)

@@ -163,7 +163,7 @@ def _convert_folder(folder: Path, to: Side, arch: str) -> None:
 
 
 def _default_output(source: Path, to: Side) -> Path:
-    """The input's name with the other suffix, unless a file there holds more than is converted."""
+    """Return the input's name with the other suffix, unless more lies there than is converted."""
     name = source.resolve().name if source.is_dir() else source.stem
     folder = source.resolve().parent if source.is_dir() else source.parent
     output = folder / (name + _SUFFIXES[to])

@@ -57,7 +57,7 @@ def stop_on_signals() -> Iterator[None]:
 
 @contextmanager
 def importing_paddle() -> Iterator[None]:
-    """Around the import of Paddle: hold back SIGTERM, Ctrl-C and its advice on OMP_NUM_THREADS.
+    """Hold back SIGTERM, Ctrl-C and Paddle's advice on OMP_NUM_THREADS while it is imported.
 
     The import puts a handler of its own in the place of the one for SIGTERM, which ends the
     process at once; and what a handler raises within an import can come out as an ImportError.
@@ -148,7 +148,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
     @classmethod
     def of_docstring(cls, docstring: str, prog: str | None = None) -> ArgumentParser:
-        """A parser whose help is a docstring: its first line above the options, the rest below."""
+        """Make a parser with a docstring for its help: the first line above the options."""
         description, _, epilog = docstring.partition("\n\n")
         return cls(
             prog=prog,

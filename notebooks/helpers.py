@@ -82,7 +82,7 @@ def run(*command: object) -> None:
 
 
 def missing_packages(requirements: str | Path) -> list[str]:
-    """The lines of a requirements file whose package is absent or older than it says."""
+    """Return the lines of a requirements file whose package is absent or older than it says."""
     from packaging.requirements import Requirement
     from packaging.version import Version
 
@@ -171,7 +171,7 @@ def show(*pictures: str | Path) -> None:
 
 
 def side_by_side(pictures: Sequence[str | Path]) -> PIL.Image.Image:
-    """One picture of several files, all as wide as the narrowest, at most 1600 pixels in all."""
+    """Make one picture of several files, all as wide as the narrowest, at most 1600 pixels."""
     from PIL import Image
 
     opened = [Image.open(picture).convert("RGB") for picture in pictures]
@@ -191,7 +191,7 @@ def side_by_side(pictures: Sequence[str | Path]) -> PIL.Image.Image:
 
 
 def _show_output(child: pexpect.spawn) -> bool:
-    """Print a pexpect child's output until it ends; whether it was interrupted."""
+    """Print a pexpect child's output until it ends; return whether it was interrupted."""
     import pexpect
 
     held, interrupted = "", False

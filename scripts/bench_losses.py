@@ -62,12 +62,12 @@ class Verdict:
 
     @property
     def speedup(self) -> float:
-        """How many times faster the logits form is."""
+        """Return how many times faster the logits form is."""
         return self.literal.seconds / self.logits.seconds
 
     @property
     def memory_ratio(self) -> float:
-        """The logits form's growth over the literal form's; infinite where that did not grow."""
+        """Return the logits form's growth over the literal form's; infinite where that did not."""
         if self.literal.growth_bytes <= 0:
             return float("inf")
         return self.logits.growth_bytes / self.literal.growth_bytes

@@ -15,7 +15,7 @@ PACKAGES = ("cv2", "paddle", "torch", "reprod_log", "skimage", "sklearn")
 
 
 def problem_before_installing() -> str:
-    """What keeps the environment from being made; an empty string where nothing does."""
+    """Return what keeps the environment from being made; an empty string where nothing does."""
     major, minor = sys.version_info[:2]
     if not (3, 10) <= (major, minor) <= (3, 12):
         return (
@@ -32,7 +32,7 @@ def problem_before_installing() -> str:
 
 
 def problem_after_installing() -> str:
-    """The first package that can't be imported, and the cure; an empty string where all can be."""
+    """Return the first package that can't be imported, and the cure; empty where all can be."""
     from factseg_paddle.cli import explain
 
     for name in PACKAGES:
@@ -44,7 +44,7 @@ def problem_after_installing() -> str:
 
 
 def matrix_kernels() -> str:
-    """A line on the matrix kernels that Paddle takes on this processor."""
+    """Describe in a line the matrix kernels that Paddle takes on this processor."""
     from factseg_paddle.cpu import describe_kernels, read_description
 
     return describe_kernels(read_description(), sys.platform, os.environ)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -92,10 +94,25 @@ def test_gpu_requirements_name_neither_framework():
 
 
 def test_what_is_installed_is_what_is_pinned():
-    for name, version in (pins("requirements.txt") | pins("requirements-gpu.txt")).items():
+    files = ("requirements.txt", "requirements-gpu.txt", "requirements-docs.txt")
+    for name, version in itertools.chain(*(pins(file).items() for file in files)):
         installed = importlib.metadata.version(name).partition("+")[0]
         if sys.version_info >= (3, 11) or name not in ("scikit-image", "matplotlib"):
             assert installed == version, name
+
+
+@pytest.mark.parametrize("command", ["alignment", "factseg"])
+def test_commands_start_from_any_folder(tmp_path, command):
+    done = subprocess.run(
+        [Path(sys.executable).with_name(command), "--help"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert command in done.stdout
+    assert not list(tmp_path.iterdir())
 
 
 def test_pip_check_is_clean():

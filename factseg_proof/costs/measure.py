@@ -51,7 +51,7 @@ class Cost:
 
     @property
     def median_seconds(self) -> float:
-        """Of the timed passes."""
+        """Return the median of the timed passes."""
         return statistics.median(self.seconds)
 
 
@@ -141,14 +141,14 @@ class _Side:
         self._connection.close()
 
     def run(self) -> float:
-        """Run a pass; the seconds that it took."""
+        """Run a pass; return the seconds that it took."""
         with contextlib.suppress(BrokenPipeError):  # the process is gone: the answer says so
             self._connection.send(None)
         seconds, self.memory_bytes = self.answer()
         return seconds
 
     def answer(self) -> tuple[float, int]:
-        """What the process says next: the seconds of a pass and `memory_bytes`.
+        """Return what the process says next: the seconds of a pass and `memory_bytes`.
 
         Raises:
             CostError: it failed, or is gone.

@@ -75,7 +75,7 @@ def read_published() -> dict[str, Published]:
 
 
 def read_miou(path: Path) -> float:
-    """The mIoU of a `metrics.json` of `scripts/evaluate.py` on iSAID, in %.
+    """Return the mIoU of a `metrics.json` of `scripts/evaluate.py` on iSAID, in %.
 
     Raises:
         ValueError: the file is no such file, its mIoU is not defined, or its classes are others.
@@ -107,12 +107,12 @@ class MarkdownTable:
         self._letters = {source: chr(ord("a") + i) for i, source in enumerate(sources)}
 
     def header(self) -> str:
-        """The first two lines."""
+        """Return the first two lines."""
         dashes = [f"{'-' * (len(column) - 1)}:" for column in COLUMNS]
         return f"{self._line('network', COLUMNS)}\n{self._line('-' * self._width, dashes)}"
 
     def line(self, row: Row) -> str:
-        """A network's line."""
+        """Return a network's line."""
         cells = [NOTHING] * len(COLUMNS)
         if row.size:
             cells[0] = f"{row.size.parameters / 1e6:.2f}"
@@ -132,7 +132,7 @@ class MarkdownTable:
         return self._line(row.name, cells)
 
     def sources(self) -> list[str]:
-        """A line for each letter."""
+        """Return a line for each letter."""
         return [f"- [{letter}] {source}" for source, letter in self._letters.items()]
 
     def _line(self, name: str, cells: Sequence[str]) -> str:
@@ -141,7 +141,7 @@ class MarkdownTable:
 
 
 def plain_row(row: Row) -> dict[str, Any]:
-    """A row as JSON holds it; what is not known is null."""
+    """Return a row as JSON holds it; what is not known is null."""
     return {
         "name": row.name,
         "parameters": row.size and row.size.parameters,
