@@ -1,4 +1,4 @@
-"""What all command lines share."""
+"""Parsing, signals, threads and error messages that all command lines share."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _EXTRAS = {"paddle": "paddle", "torch": "align", "reprod_log": "align"}
 
 
 class Stopped(BaseException):
-    """A signal told the program to stop; `status` is what it shall leave with.
+    """Raised where a signal asks the program to stop; `status` is the exit status to leave with.
 
-    No Exception, as KeyboardInterrupt is none: what handles errors may not take it for one.
+    Not an Exception, as KeyboardInterrupt is not: error handlers must not catch it.
     """
 
     def __init__(self, number: int) -> None:
@@ -57,7 +57,7 @@ def stop_on_signals() -> Iterator[None]:
 
 @contextmanager
 def importing_paddle() -> Iterator[None]:
-    """Hold back SIGTERM, Ctrl-C and Paddle's advice on OMP_NUM_THREADS while it is imported.
+    """Hold back SIGTERM, Ctrl-C and Paddle's advice on OMP_NUM_THREADS while Paddle is imported.
 
     The import puts a handler of its own in the place of the one for SIGTERM, which ends the
     process at once; and what a handler raises within an import can come out as an ImportError.
@@ -74,7 +74,7 @@ def importing_paddle() -> Iterator[None]:
 
 
 class _WithoutAdvice(io.TextIOBase):
-    """stderr without what names OMP_NUM_THREADS; log handlers made meanwhile keep it."""
+    """stderr without lines that name OMP_NUM_THREADS; log handlers created meanwhile keep it."""
 
     def __init__(self) -> None:
         self._stream, self._skips_line_end = sys.stderr, False
@@ -97,8 +97,9 @@ class _WithoutAdvice(io.TextIOBase):
 def configure_threads() -> None:
     """Let Paddle compute with every core of this process, divided among the ranks of a launch.
 
-    To be called before Paddle is imported, which else takes one. What OMP_NUM_THREADS says already
-    stays. The same number of threads gives the same bits; another number rounds otherwise.
+    Call it before Paddle is imported, which otherwise uses one thread. A value of OMP_NUM_THREADS
+    that is set already stays. The same number of threads gives the same bits; another number rounds
+    otherwise.
     """
     ranks = int(os.environ.get("PADDLE_TRAINERS_NUM") or 1)
     threads = max(1, usable_cores() // ranks)
@@ -107,7 +108,7 @@ def configure_threads() -> None:
 
 
 def explain(error: Exception | str) -> str:
-    """Say in a sentence what was wrong; of a failed import, with the cure."""
+    """Return what is wrong as one sentence; for a failed import, with the cure."""
     if not isinstance(error, ImportError):
         return str(error)
     for library, remedy in SYSTEM_LIBRARIES.items():
@@ -138,17 +139,17 @@ def help_text(text: str, command: str, prog: str) -> str:
 
 
 def exit_with_error(prog: str, error: Exception | str, status: int = 2) -> int:
-    """Say on stderr what was wrong; gives the exit status, 2 for what could not be done."""
+    """Print the error on stderr and return the exit status, 2 for a task that could not run."""
     print(f"{prog}: {explain(error)}", file=sys.stderr)
     return status
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """argparse's, with an error of one sentence in the place of the usage, and exit status 2."""
+    """argparse's parser, whose errors are one sentence instead of the usage; exit status 2."""
 
     @classmethod
     def of_docstring(cls, docstring: str, prog: str | None = None) -> ArgumentParser:
-        """Make a parser with a docstring for its help: the first line above the options."""
+        """Return a parser whose help is a docstring: first line above the options, rest below."""
         description, _, epilog = docstring.partition("\n\n")
         return cls(
             prog=prog,

@@ -1,4 +1,4 @@
-"""What the processor offers: cores, and the matrix kernels that Paddle's MKLML may use on it.
+"""Cores of the processor, and the matrix kernels that Paddle's MKLML may use on it.
 
 Paddle's x86 wheels compute on the CPU with MKLML of 2019, which gives processors of any maker but
 Intel its oldest kernels (PaddlePaddle/Paddle issue 75760). MKL_DEBUG_CPU_TYPE=5 makes it take those
@@ -64,7 +64,7 @@ def kernel_settings(description: str, platform: str, environ: Mapping[str, str])
 
 
 def describe_kernels(description: str, platform: str, environ: Mapping[str, str]) -> str:
-    """Say in a line which matrix kernels Paddle takes and what that is worth.
+    """Describe in one line which matrix kernels Paddle takes and what that is worth.
 
     Args:
         description: the processor's part of /proc/cpuinfo.

@@ -17,7 +17,7 @@ _LEFTOVER = re.compile(r"\.(?P<stem>.+)\.[0-9a-f]{8}\.tmp(?P<suffix>\.[^.]*|)", 
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path whose content becomes `path` when the block ends well.
+    """Yield a temporary path whose content becomes `path` when the block ends well.
 
     The temporary file lies in the same folder, is hidden and keeps the final suffix (`np.save`
     and others look at it). At the end it is synced and renamed over `path`; when the block raises
@@ -35,7 +35,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def atomic_write_all(*paths: str | os.PathLike[str]) -> Iterator[tuple[Path, ...]]:
-    """Like `atomic_write` for several files that belong together.
+    """Write several files that belong together, each as `atomic_write` does.
 
     All are synced before the first is renamed; they are renamed in the order given, so name the
     file whose presence means "complete" last.
@@ -59,9 +59,9 @@ def atomic_write_all(*paths: str | os.PathLike[str]) -> Iterator[tuple[Path, ...
 
 
 def remove_leftovers_of(targets: Iterable[Path]) -> None:
-    """Remove what processes that were killed left of `atomic_write` of these files.
+    """Remove the temporary files of these targets that killed processes left behind.
 
-    Nobody else may be writing them.
+    No other process may be writing the targets.
     """
     targets = set(targets)
     for folder in {target.parent for target in targets}:
@@ -72,19 +72,19 @@ def remove_leftovers_of(targets: Iterable[Path]) -> None:
 
 
 def refuse_other_names(path: str | os.PathLike[str]) -> None:
-    """Refuse a name that is no UTF-8, as in archives of another system; it can't be written down.
+    """Refuse a file name that is not UTF-8, as in archives of another system.
 
     Raises:
-        ValueError: it is not.
+        ValueError: the name is not UTF-8, so no text file can hold it.
     """
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"the name {shown(str(path))} is no UTF-8; rename the file") from error
+        raise ValueError(f"the name {shown(str(path))} is not UTF-8; rename the file") from error
 
 
 def sha256_of_file(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
     with Path(path).open("rb") as file:
         while block := file.read(1 << 20):
@@ -93,12 +93,15 @@ def sha256_of_file(path: str | os.PathLike[str]) -> str:
 
 
 def sha256_of_array(array: np.ndarray) -> str:
-    """SHA-256 of an array's bytes in C order, in hexadecimal; shape and dtype do not count."""
+    """Return the SHA-256 of an array's bytes in C order, in hexadecimal.
+
+    Arrays of another shape or dtype with the same bytes have the same hash.
+    """
     return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8)).hexdigest()
 
 
 def shown(name: str) -> str:
-    """A text from a file as messages show it: as it is, or escaped where that would not be safe."""
+    """Return a text from a file as messages show it: escaped where it is not printable."""
     return name if name and name.isprintable() else repr(name)
 
 

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, hashes, and Paddle's checkpoints read without running their code.
+"""Paddle's checkpoints, read without running their code and written whole or not at all.
 
 `.pdparams` and `.pdopt` are pickles, and a pickle may call anything it names. The reader here
 knows the handful of names that `paddle.save` writes and puts its own stand-ins behind them, so a
@@ -19,11 +19,11 @@ from factseg_paddle.files import atomic_write, shown
 
 
 class CheckpointError(ValueError):
-    """A file is damaged or is no checkpoint; the message is one sentence that names the file."""
+    """Raised for a damaged file or one that is not a checkpoint; one sentence that names it."""
 
 
 class UnsafeFileError(CheckpointError):
-    """A file's pickle names something that only code would need; nothing of it was run."""
+    """Raised for a pickle that names something only code needs; nothing of it was run."""
 
 
 def load_pdparams(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -33,7 +33,7 @@ def load_pdparams(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     same bits: that is how Paddle writes it.
 
     Raises:
-        CheckpointError: The file is truncated, no checkpoint, or holds something else.
+        CheckpointError: The file is truncated, not a checkpoint, or holds something else.
         UnsafeFileError: The file's pickle would run code.
         OSError: The file can't be opened.
     """
@@ -93,7 +93,7 @@ def write_pdparams(path: Path, state: Mapping[str, object]) -> None:
         pickle.dump(content, file, protocol=4)
 
 
-# What a file may hold ------------------------------------------------------------------------
+# Types that a file may hold ------------------------------------------------------------------
 
 _DTYPES = frozenset(
     ["b1", "i1", "u1", "i2", "u2", "f2", "i4", "u4", "f4", "i8", "u8", "f8", "c8", "c16"]
@@ -117,7 +117,7 @@ _BROKEN_PICKLE = (
 
 
 class _Dtype:
-    """Stands in for `numpy.dtype`: a plain little-endian number type or an error."""
+    """Stand-in for `numpy.dtype`: a plain little-endian number type or an error."""
 
     def __init__(self, code: str, *_flags: object) -> None:
         if code not in _DTYPES:
@@ -130,7 +130,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands in for `numpy.ndarray` and its `_reconstruct`: the array comes with the state."""
+    """Stand-in for `numpy.ndarray` and its `_reconstruct`: the array comes with the state."""
 
     array: np.ndarray
 
@@ -150,13 +150,10 @@ class _Array:
 
 
 class _Encoded:
-    """Stands in for what carries an array's bytes in protocol 2.
-
-    That is `_codecs.encode`, or `bytes()` for an empty array.
-    """
+    """Stand-in for `_codecs.encode` and `bytes()`, which carry an array's bytes in protocol 2."""
 
     def __new__(cls, text: str = "", encoding: str = "latin1") -> bytes:  # type: ignore[misc]
-        """Give the bytes themselves."""
+        """Return the bytes themselves."""
         if encoding != "latin1":
             raise ValueError(f"bytes encoded as {encoding!r}")
         return text.encode("latin1")

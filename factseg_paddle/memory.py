@@ -1,4 +1,4 @@
-"""How much memory this process has taken."""
+"""Memory that this process has taken."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _STATUS = Path("/proc/self/status")
 
 
 def peak_memory_bytes() -> int:
-    """The most memory that was resident in this process so far, in bytes.
+    """Return the largest resident memory of this process so far, in bytes.
 
-    Not `ru_maxrss` where Linux tells better: that counts what the process held which started this
-    one, before this one's program was loaded.
+    On Linux from /proc: `ru_maxrss` also counts the memory of the process that started this one,
+    up to the moment at which this one's program was loaded.
     """
     if _STATUS.is_file():
         for line in _STATUS.read_text().splitlines():

@@ -18,7 +18,7 @@ _NAMED = 5  # values listed in one message
 
 @dataclass(frozen=True, eq=False)
 class Metrics:
-    """What a confusion matrix says; every value is a share from 0 to 1, NaN where undefined.
+    """The metrics of a confusion matrix; every value is a share from 0 to 1, NaN where undefined.
 
     Attributes:
         pixel_accuracy: PA, share of valid pixels that are right.
@@ -52,7 +52,7 @@ class Metrics:
 
     @property
     def mean_recall(self) -> float:
-        """Mean of class_recall, the other name of mPA."""
+        """The mean of class_recall, another name of mPA."""
         return self.mean_pixel_accuracy
 
     def __str__(self) -> str:
@@ -129,7 +129,7 @@ class ConfusionMatrix:
         self._counts += other._counts
 
     def compute(self, class_names: Sequence[str] | None = None) -> Metrics:
-        """Give the metrics of all pixels so far; see `compute_metrics`."""
+        """Compute the metrics of all pixels so far; see `compute_metrics`."""
         return compute_metrics(self._counts, class_names)
 
 
@@ -250,7 +250,7 @@ def _count(
 
 
 def _below(values: np.ndarray, limit: int) -> bool:
-    """Tell whether all values are in [0, limit), limit a power of two, in one pass."""
+    """Return whether all values are in [0, limit), limit a power of two, in one pass."""
     if values.dtype.itemsize == 1 and values.dtype.kind == "u" and limit >= 256:
         return True
     return 0 <= int(np.bitwise_or.reduce(values)) < limit

@@ -17,12 +17,13 @@ ISAID_STD: tuple[float, float, float] = (58.395, 57.12, 57.375)
 
 @dataclass(frozen=True)
 class Normalization:
-    """What turns an RGB image into a network's input; training and evaluation share one.
+    """The step from an RGB image to a network's input; training and evaluation share one.
 
     Attributes:
-        mean: of each channel, on the scale 0 to 255, in the order of `channel_order`.
-        std: of each channel, likewise.
-        channel_order: of the result; "bgr" for a network whose recipe reads images with OpenCV.
+        mean: the mean of each channel, on the scale 0 to 255, in the order of `channel_order`.
+        std: the standard deviation of each channel, on the same scale and in the same order.
+        channel_order: the order of the result's channels; "bgr" for a network whose recipe reads
+            images with OpenCV.
     """
 
     mean: tuple[float, float, float] = ISAID_MEAN
@@ -166,8 +167,8 @@ def normalize(
 
     Args:
         image: on the scale 0 to 255, [H, W, 3] uint8 or float32.
-        mean: of each channel, on the scale 0 to 255.
-        std: of each channel, on the scale 0 to 255, positive.
+        mean: the mean of each channel, on the scale 0 to 255.
+        std: the standard deviation of each channel, on the scale 0 to 255, positive.
 
     Returns:
         New array, [H, W, 3] float32.
@@ -193,7 +194,7 @@ def pad_to_divisible(image: np.ndarray, divisor: int = 32) -> np.ndarray:
 
     Args:
         image: normalised image, [H, W, 3] float32.
-        divisor: what both sides shall divide by, at least 1.
+        divisor: the number that both sides become multiples of, at least 1.
 
     Returns:
         New array, [H', W', 3] float32 with the smallest H' >= H and W' >= W that divide.

@@ -18,7 +18,7 @@ class ArrayCache:
         self._arrays: OrderedDict[Path, np.ndarray] = OrderedDict()
 
     def get(self, key: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """The array of a key, made where it is not held; read-only."""
+        """Return the array of a key, made where it is not held; read-only."""
         if key in self._arrays:
             self._arrays.move_to_end(key)
             return self._arrays[key]

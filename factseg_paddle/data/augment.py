@@ -34,8 +34,8 @@ def apply_transforms(
     Args:
         image: RGB, [H, W, 3] uint8.
         labels: class indices, [H, W] uint8.
-        transforms: as configured.
-        rng: where all that is random comes from.
+        transforms: the configured steps.
+        rng: the generator of all random choices.
         ignore_index: label of padded pixels.
 
     Returns:
@@ -43,8 +43,8 @@ def apply_transforms(
         `normalize`, and [h, w] uint8.
 
     Raises:
-        ValueError: an array is misshapen, an image is larger than what it shall be padded to, or
-            colours shall change after normalising.
+        ValueError: an array is misshapen, an image is larger than the size to pad to, or
+            color_jitter comes after normalize.
     """
     for transform in transforms:
         image, labels = _APPLY[type(transform)](transform, image, labels, rng, ignore_index)
@@ -54,11 +54,11 @@ def apply_transforms(
 def output_size(
     transforms: Sequence[schema.Transform], sizes: Sequence[tuple[int, int]]
 ) -> tuple[int, int]:
-    """The one height and width that all patches have in the end.
+    """Return the height and width that all patches have after the transforms.
 
     Args:
-        transforms: as configured.
-        sizes: heights and widths of the patches before them.
+        transforms: the configured steps.
+        sizes: heights and widths of the patches before the transforms.
 
     Raises:
         ValueError: the patches would differ in size, or a transform can't be applied to one.
@@ -78,7 +78,7 @@ def output_size(
             case schema.Pad(size=size):
                 if max(high) > size:
                     raise ValueError(
-                        f"pad to {size} meets patches of up to {max(high)} pixels; "
+                        f"pad to {size} is smaller than patches of up to {max(high)} pixels; "
                         f"pad to {max(high)}, or put random_crop before it"
                     )
                 low = high = size, size

@@ -1,4 +1,4 @@
-"""Looking for all that is wrong with a data set, before it costs a training run."""
+"""Find all that is wrong with a data set, before it costs a training run."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ Track = Callable[[Iterable, int], Iterable]
 
 @dataclass(frozen=True)
 class DataCheck:
-    """What was found.
+    """The result of a check.
 
     Attributes:
-        class_names: of each class.
-        images: number of each split; a split that is absent is left out.
-        pixels: of each class over all masks, [num_classes] int64; None of a prepared store, whose
-            bytes alone are checked.
-        problems: sentences, one for each thing to mend.
+        class_names: the name of each class.
+        images: number of images in each split; a split that is absent is left out.
+        pixels: number of pixels of each class over all masks, [num_classes] int64; None for a
+            prepared store, of which only hashes are checked.
+        problems: one sentence for each fault.
     """
 
     class_names: tuple[str, ...]
@@ -68,7 +68,7 @@ def check_data(data: Data, *, num_workers: int, track: Track) -> DataCheck:
     prepared store, files whose bytes have changed.
 
     Args:
-        data: what to look at.
+        data: the configured data set.
         num_workers: processes; 0 works in this one.
         track: wraps the iteration over a number of files, for a progress bar.
 
@@ -114,7 +114,7 @@ class _Found:
 
 
 def _splits(data: Data) -> dict[str, list[PairFiles]]:
-    """The splits that are there; iSAID may have one of the two, others all that they name."""
+    """Find the splits that exist; iSAID may lack one, other kinds must have all that are named."""
     splits, absent = {}, []
     for split in ("train", "val"):
         if data.kind == "folder" and getattr(data, split) is None:
@@ -129,7 +129,7 @@ def _splits(data: Data) -> dict[str, list[PairFiles]]:
 
 
 def _check_pair(task: _Task) -> _Found:
-    """All that is wrong with a pair; a file whose header shows a problem is not decoded."""
+    """List all that is wrong with a pair; a file whose header shows a problem is not decoded."""
     pair = task.files
     pixels = np.zeros(task.coding.num_classes, dtype=np.int64)
     header, problems = read_image_header(pair.image)

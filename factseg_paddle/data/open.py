@@ -24,7 +24,7 @@ def open_pairs(data: Data, split: SplitName, *, require_masks: bool = True) -> I
     what is missing or does not fit is found now.
 
     Args:
-        data: where they lie; see `paint_configured_sample` for a sample.
+        data: the configuration; see `paint_configured_sample` for a sample.
         split: "train" or "val".
         require_masks: False where images alone will do; those without a mask have labels None.
 
@@ -58,7 +58,7 @@ def open_pairs(data: Data, split: SplitName, *, require_masks: bool = True) -> I
 
 
 def find_pairs(data: Data, split: str) -> list[PairFiles]:
-    """The files of a split that is not prepared.
+    """Find the files of a split that is not prepared.
 
     Raises:
         DataError: there are none.
@@ -70,7 +70,7 @@ def find_pairs(data: Data, split: str) -> list[PairFiles]:
 
 
 def coding_of(data: Data) -> MaskCoding:
-    """What the values of the configured masks mean."""
+    """Return the meaning of the values in the configured masks."""
     if data.kind == "isaid":
         return ISAID_CODING
     palette = None if data.palette is None else np.array(data.palette, np.uint8)
@@ -78,7 +78,7 @@ def coding_of(data: Data) -> MaskCoding:
 
 
 def class_names_of(data: Data) -> tuple[str, ...]:
-    """The names of the classes, `class_0` and so on where there are none."""
+    """Return the names of the classes, `class_0` and so on where none are configured."""
     if data.kind == "isaid":
         return ISAID_CLASSES
     if data.kind == "voc":

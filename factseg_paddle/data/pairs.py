@@ -31,10 +31,10 @@ class ImagePairs(ABC):
     """The images of one split in a fixed order.
 
     Attributes:
-        class_names: of each class, the background first.
+        class_names: the name of each class, the background first.
         palette: colour of each class, [C, 3] uint8.
-        num_classes: C.
-        ignore_index: label of pixels that count for nothing.
+        num_classes: number of classes C.
+        ignore_index: label of pixels that are ignored.
         has_masks: whether every image has its labels.
     """
 
@@ -59,19 +59,19 @@ class ImagePairs(ABC):
         return len(self._names)
 
     def name(self, index: int) -> str:
-        """Of an image, without suffix."""
+        """Return the name of an image, without suffix."""
         return self._names[index]
 
     def size(self, index: int) -> tuple[int, int]:
-        """Height and width of an image in pixels; nothing is decoded."""
+        """Return the height and width of an image in pixels; nothing is decoded."""
         return self._sizes[index]
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """A whole image and its labels, as `read_image` and `read_labels`."""
+        """Read a whole image and its labels, as `read_image` and `read_labels` do."""
         return self.read_image(index), self.read_labels(index)
 
     def read_image(self, index: int, window: Window | None = None) -> np.ndarray:
-        """An image or a window of it, [h, w, 3] uint8, RGB; not to be written to.
+        """Read an image or a window of it, RGB, [h, w, 3] uint8; do not write to it.
 
         Raises:
             DataError: the file can't be read; the message names it.
@@ -81,21 +81,21 @@ class ImagePairs(ABC):
         return self._image(index, window)
 
     def read_labels(self, index: int, window: Window | None = None) -> np.ndarray | None:
-        """Class indices of an image or of a window, [h, w] uint8; None where it has no mask.
+        """Read the class indices of an image or a window, [h, w] uint8; None where it has no mask.
 
         Raises:
-            DataError, ValueError: as `read_image`.
+            DataError, ValueError: as in `read_image`.
         """
         self._check(index, window)
         return self._labels(index, window)
 
     @abstractmethod
     def _image(self, index: int, window: Window | None) -> np.ndarray:
-        """`read_image` of a checked window."""
+        """Read an image or a checked window of it."""
 
     @abstractmethod
     def _labels(self, index: int, window: Window | None) -> np.ndarray | None:
-        """`read_labels` of a checked window."""
+        """Read the labels of an image or a checked window of it."""
 
     def _check(self, index: int, window: Window | None) -> None:
         height, width = self._sizes[index]
@@ -111,10 +111,10 @@ class FilePairs(ImagePairs):
     """Images and masks as they are: PNG and the like, decoded whole.
 
     Args:
-        files: with masks that exist or are None.
-        sizes: height and width of each.
-        coding: of the masks.
-        class_names: of each class.
+        files: the pairs, with masks that exist or are None.
+        sizes: height and width of each image.
+        coding: the meaning of the values in the masks.
+        class_names: the name of each class.
         palette: colour of each class.
         cache_mb: memory for decoded images and masks, in 10**6 bytes, in each process.
     """

@@ -19,7 +19,7 @@ class Window(NamedTuple):
 
 
 def sliding_windows(height: int, width: int, *, size: int, stride: int) -> list[Window]:
-    """The windows over an image, row by row.
+    """Return the windows over an image, row by row.
 
     Args:
         height: rows of the image, at least 1.

@@ -23,12 +23,12 @@ _JPEG_SIGNATURE = b"\xff\xd8"
 
 @dataclass(frozen=True)
 class MaskCoding:
-    """What the values of masks mean.
+    """The meaning of the values in masks.
 
     Attributes:
-        num_classes: indices below it are classes.
+        num_classes: number of classes; indices below it are classes.
         palette: RGB colour of each class, [num_classes, 3] uint8; None where masks hold indices.
-        ignore_index: the index of pixels that count for nothing.
+        ignore_index: the index of pixels that are ignored.
     """
 
     num_classes: int
@@ -50,7 +50,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is truncated, damaged, no image, or has not 8 bits a channel.
+        ValueError: the file is truncated, damaged, not an image, or has not 8 bits a channel.
     """
     data = _read_file(Path(path), "image")
     try:
@@ -69,7 +69,7 @@ def read_mask(path: str | Path, coding: MaskCoding = ISAID_CODING) -> np.ndarray
 
     Args:
         path: a lossless image file, 8 bits a channel or fewer, or one of SBD's `cls` folder.
-        coding: what its values mean.
+        coding: the meaning of its values.
 
     Returns:
         Class indices, [H, W] uint8; indices below the number of classes, and `ignore_index`.

@@ -19,13 +19,13 @@ _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by the colour type of the IHDR
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What a file says about its pixels.
+    """Size and depth of a file's pixels, as its header gives them.
 
     Attributes:
-        height: rows.
-        width: columns.
-        channels: values of a pixel as stored; 1 for a palette.
-        bits: of one channel.
+        height: number of rows.
+        width: number of columns.
+        channels: number of stored values per pixel; 1 for a palette.
+        bits: bits of one channel.
         format: "PNG", or GDAL's name of another, such as "JPEG", "GTiff" and "BMP".
     """
 
@@ -40,7 +40,7 @@ def read_header(path: Path) -> ImageHeader:
     """Read the header of a PNG, JPEG, TIFF or BMP file.
 
     Raises:
-        ValueError: the file is truncated or no image; the message names it.
+        ValueError: the file is truncated or not an image; the message names it.
         OSError: the file can't be read.
     """
     with path.open("rb") as file:
@@ -54,7 +54,7 @@ def read_header(path: Path) -> ImageHeader:
 
 
 def bits_of(source: rasterio.DatasetReader) -> int:
-    """Bits of one channel; TIFF may pack fewer than 8, which GDAL unpacks to bytes as they are."""
+    """Return the bits of one channel; GDAL unpacks fewer than 8, as TIFF may have, unscaled."""
     whole = str(np.dtype(source.dtypes[0]).itemsize * 8)
     return int(source.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", whole))
 
@@ -71,5 +71,5 @@ def _read_other(path: Path) -> ImageHeader:
                 return ImageHeader(source.height, source.width, source.count, bits, source.driver)
         except RasterioIOError as error:
             raise ValueError(
-                f"{path} is no image or is damaged; give a PNG, JPEG, TIFF or BMP file"
+                f"{path} is not an image or is damaged; give a PNG, JPEG, TIFF or BMP file"
             ) from error

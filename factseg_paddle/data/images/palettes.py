@@ -6,7 +6,7 @@ The original swaps the names of indices 2 and 12; here they follow the iSAID dev
 
 A colour mask has no colour for pixels to ignore: in iSAID the label 255 arises only when a patch
 is padded, after decoding. `index_to_color` therefore refuses 255; labels that hold it are kept as
-an index mask (one channel, 0-15 and 255), which `image_files.read_mask` reads as well.
+an index mask (one channel, 0-15 and 255), which `files.read_mask` reads as well.
 """
 
 import numpy as np
@@ -144,7 +144,7 @@ def index_to_color(labels: np.ndarray, palette: np.ndarray = ISAID_PALETTE) -> n
 
 
 def distinct_palette(num_classes: int) -> np.ndarray:
-    """Colours for classes that have none, [C, 3] uint8: PASCAL VOC's, class 0 black.
+    """Return colours for classes that have none, [C, 3] uint8: PASCAL VOC's, class 0 black.
 
     The bits of the index go to red, green and blue in turn, the lowest to the highest, so no two
     classes share a colour.

@@ -28,10 +28,11 @@ _DAMAGED = "is damaged or truncated; copy it again or unpack benchmark.tgz again
 
 
 def decode_segmentation(data: bytes) -> np.ndarray:
-    """The classes in the content of a file of SBD's `cls` folder, [H, W] uint8.
+    """Decode the content of a file of SBD's `cls` folder to class indices, [H, W] uint8.
 
     Raises:
-        ValueError: it is damaged, or no such file; the sentence goes on after the file's name.
+        ValueError: it is damaged, or another kind of file; the sentence goes on after the file's
+            name.
     """
     _check_elements(data)
     try:
@@ -50,7 +51,7 @@ def decode_segmentation(data: bytes) -> np.ndarray:
 
 
 def _check_elements(data: bytes) -> None:
-    """See that every element is whole and of the checksum that zlib keeps."""
+    """Check that every element is whole and has the checksum that zlib keeps."""
     order = _BYTE_ORDERS.get(data[_HEADER - 4 : _HEADER])
     if order is None or len(data) == _HEADER:
         raise ValueError(_DAMAGED)

@@ -16,12 +16,12 @@ from factseg_paddle.data.layouts.pair_files import (
 
 
 def find_folder(data: Data, split: str, root: Path) -> list[PairFiles]:
-    """The pairs of a split in the order of their names; the masks need not exist.
+    """Find the pairs of a split, sorted by name; the masks need not exist.
 
     Args:
-        data: of kind "folder".
+        data: the configuration, of kind "folder".
         split: "train" or "val".
-        root: what the folders of `data` are relative to.
+        root: the folder that those of `data` are relative to.
 
     Raises:
         DataError: the split is not configured, a folder is absent, or a listed image is missing.

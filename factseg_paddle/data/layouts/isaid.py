@@ -20,7 +20,7 @@ _FOLDERS = {"train": ("train",), "val": ("val", "test")}
 
 
 def find_isaid(root: Path, split: str) -> list[PairFiles]:
-    """The pairs of a split in the order of their names; the masks need not exist.
+    """Find the pairs of a split, sorted by name; the masks need not exist.
 
     Where there are both `val/` and `test/`, `test/` is iSAID's own and has no masks.
 
@@ -38,10 +38,10 @@ def find_isaid(root: Path, split: str) -> list[PairFiles]:
 
 
 def masks_without_image(root: Path, split: str) -> list[Path]:
-    """Colour masks whose image is not there: a download that is not complete.
+    """Find colour masks without their image, as an incomplete download leaves them.
 
     Raises:
-        DataError: as `find_isaid`.
+        DataError: as in `find_isaid`.
     """
     pairs = find_isaid(root, split)
     folder = pairs[0].image.parents[2] / "masks" / "images"
@@ -52,7 +52,7 @@ def masks_without_image(root: Path, split: str) -> list[Path]:
 
 
 def isaid_absent(root: Path, split: str) -> str:
-    """Three lines: what is missing, where to get it, what to type instead."""
+    """Return three lines: what is missing, where to get it, what to type instead."""
     place = " or ".join(f"{name}/images/images" for name in _FOLDERS[split])
     return (
         f"iSAID is not complete at {root}: no PNG images in {place}\n"

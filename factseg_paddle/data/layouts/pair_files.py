@@ -12,7 +12,7 @@ from factseg_paddle.files import refuse_other_names
 from factseg_paddle.folders import advice
 
 MAT_SUFFIX = ".mat"
-"""Of masks whose size no header tells; see `factseg_paddle.data.images.sbd_masks`."""
+"""Suffix of masks without a header that gives their size; see `images/sbd_masks.py`."""
 
 CHECK_COMMAND = advice(
     script="python scripts/prepare_isaid.py --check", command="factseg prepare --check"
@@ -20,7 +20,7 @@ CHECK_COMMAND = advice(
 
 
 class DataError(ValueError):
-    """Data that are absent or can't be used; the message names the file and what to do."""
+    """Raised for data that are absent or can't be used; the message names the file and the cure."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class PairFiles:
     """An image and its mask.
 
     Attributes:
-        name: of the image, without suffix.
-        image: its file; one that a list names may be missing.
-        mask: its file, which may be missing; None where the data have no masks.
+        name: the image's name without suffix.
+        image: the image file; one that a list names may be missing.
+        mask: the mask file, which may be missing; None where the data have no masks.
     """
 
     name: str
@@ -40,11 +40,11 @@ class PairFiles:
 
 @dataclass(frozen=True)
 class Headers:
-    """What the headers of a split say.
+    """The headers of a split, and the problems that they show.
 
     Attributes:
-        images: of each pair; None where it can't be read.
-        problems: sentences, each with a file's name, in the order of the pairs.
+        images: the header of each image; None where it can't be read.
+        problems: sentences, each naming a file, in the order of the pairs.
     """
 
     images: tuple[ImageHeader | None, ...]
@@ -62,11 +62,11 @@ class Headers:
 
 
 def read_headers(pairs: Iterable[PairFiles]) -> Headers:
-    """Read the headers of all files; what can be seen there is found before any work begins.
+    """Read the headers of all files, to find the problems they show before any work begins.
 
     A mask that is missing is a problem, as are sizes that differ, 16 bits a channel, a TIFF with
     more than red, green and blue or with 2 to 7 bits, a mask in a lossy format and a file that is
-    no image. SBD's masks say their size where they are decoded.
+    not an image. The size of SBD's masks is known once they are decoded.
     """
     images: list[ImageHeader | None] = []
     problems: list[str] = []
@@ -84,7 +84,7 @@ def read_headers(pairs: Iterable[PairFiles]) -> Headers:
 
 
 def sizes_differ(pair: PairFiles, image: Sequence[int], mask: Sequence[int]) -> str:
-    """The sentence about an image and a mask of other heights and widths."""
+    """Return the message about an image and a mask of different heights and widths."""
     return (
         f"image {pair.image} is {image[0]} x {image[1]} pixels (rows x columns) but "
         f"mask {pair.mask} is {mask[0]} x {mask[1]}; check that they are a pair"
@@ -92,15 +92,15 @@ def sizes_differ(pair: PairFiles, image: Sequence[int], mask: Sequence[int]) -> 
 
 
 def read_names(path: Path) -> list[str]:
-    """The names of a list that exists, one a line, sorted; empty lines count for nothing.
+    """Read the names in a list, one a line, sorted; empty lines are ignored.
 
     Raises:
-        DataError: it is no text, empty, or names one twice.
+        DataError: it is not text, empty, or names an image twice.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows' editor begins with it
     except UnicodeDecodeError as error:
-        raise DataError(f"the list {path} is no UTF-8 text; give one name a line") from error
+        raise DataError(f"the list {path} is not UTF-8 text; give one name a line") from error
     names = [line.strip() for line in lines if line.strip()]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
@@ -111,12 +111,12 @@ def read_names(path: Path) -> list[str]:
 
 
 def files_with_suffix(folder: Path, suffix: str) -> list[Path]:
-    """Files directly in a folder, sorted by name; hidden ones, such as macOS's `._*`, are none.
+    """List the files directly in a folder, sorted by name, without hidden ones (macOS's `._*`).
 
-    The order is that of the names and not of the file system, so a seed fixes what is drawn.
+    The order does not depend on the file system, so a seed fixes what is drawn.
 
     Raises:
-        DataError: a name is no UTF-8.
+        DataError: a name is not UTF-8.
     """
     found = sorted(
         path
@@ -132,13 +132,13 @@ def files_with_suffix(folder: Path, suffix: str) -> list[Path]:
 
 
 def named(names: Sequence[str]) -> str:
-    """The first names of many, as messages show them."""
+    """Return the first three names and the number of the others, for a message."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
 
 
 def read_mask_header(path: Path) -> tuple[ImageHeader | None, list[str]]:
-    """As `read_image_header` for a mask; SBD's have no header, which is no problem."""
+    """Read a mask's header as `read_image_header` does; SBD's have none, which is no problem."""
     if path.suffix == MAT_SUFFIX and path.is_file():
         return None, []
     header, problems = read_image_header(path, "mask")
@@ -150,7 +150,7 @@ def read_mask_header(path: Path) -> tuple[ImageHeader | None, list[str]]:
 
 
 def read_image_header(path: Path, kind: str = "image") -> tuple[ImageHeader | None, list[str]]:
-    """The header of an image, None where it can't be read, and what is wrong with it."""
+    """Read the header of an image, None where that fails, and list what is wrong with it."""
     try:
         header = read_header(path)
     except FileNotFoundError:

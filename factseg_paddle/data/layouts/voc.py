@@ -17,15 +17,15 @@ from factseg_paddle.data.layouts.pair_files import DataError, PairFiles, read_na
 
 
 def find_voc(data: Data, split: str, root: Path) -> list[PairFiles]:
-    """The pairs of a split in the order of their names; neither file need exist.
+    """Find the pairs of a split, sorted by name; neither file need exist.
 
     Args:
-        data: of kind "voc", which says which of VOC's lists is meant.
+        data: the configuration, of kind "voc", which names VOC's lists.
         split: "train" or "val".
-        root: what the folders of `data.voc` are relative to.
+        root: the folder that those of `data.voc` are relative to.
 
     Raises:
-        DataError: a list is absent, empty or no text, or names an image twice.
+        DataError: a list is absent, empty or not text, or names an image twice.
     """
     settings = data.voc
     wanted = getattr(settings, split)

@@ -1,6 +1,6 @@
 """The prepared store: lossless, compressed GeoTIFF whose windows are read alone.
 
-    store.json                 what belongs to it, with sizes and hashes; `complete` when it does
+    store.json                 its files, with sizes and hashes; `complete` when all are there
     {train,val}/images/P0000.tif     RGB, 3 x uint8
     {train,val}/masks/P0000.tif      class indices 0-15 and 255, uint8
     {train,val}/records/P0000.json   written last: the pair is whole
@@ -58,13 +58,13 @@ class SourceStamp(_Record):
 
     @classmethod
     def of(cls, path: Path) -> SourceStamp:
-        """The stamp that a file has now."""
+        """Return the stamp that a file has now."""
         stat = path.stat()
         return cls(bytes=stat.st_size, mtime_ns=stat.st_mtime_ns)
 
 
 class StoredPair(_Record):
-    """An image and its mask in the store, and what they were made from."""
+    """An image and its mask in the store, and the stamps of their sources."""
 
     name: str
     height: _Side
@@ -85,17 +85,17 @@ class Store(_Record):
 
 
 def split_folder(root: Path, split: str) -> Path:
-    """Where the files of a split lie."""
+    """Return the folder of a split."""
     return root / split
 
 
 def stored_path(folder: Path, kind: str, name: str) -> Path:
-    """A file of a split: kind "images", "masks" or "records"."""
+    """Return the path of a file of a split; kind is "images", "masks" or "records"."""
     return folder / kind / f"{name}.{'json' if kind == 'records' else 'tif'}"
 
 
 def encode_raster(pixels: np.ndarray) -> bytes:
-    """The bytes of a GeoTIFF.
+    """Encode pixels as a GeoTIFF.
 
     Args:
         pixels: RGB [H, W, 3] uint8, or class indices [H, W] uint8.
@@ -153,7 +153,7 @@ def load_store(root: Path) -> Store:
     """
     path = root / STORE_FILE
     if not path.is_file():
-        raise DataError(f"{root} is no prepared store: it has no {STORE_FILE}")
+        raise DataError(f"{root} is not a prepared store: it has no {STORE_FILE}")
     try:
         return Store.model_validate_json(path.read_bytes())
     except ValidationError as error:
@@ -171,7 +171,7 @@ def save_store(root: Path, store: Store) -> None:
 
 
 def open_store(root: Path, split: str) -> list[StoredPair]:
-    """The pairs of a split of a complete store whose files have the sizes that were recorded.
+    """Load the pairs of a split of a complete store, and check that files have their sizes.
 
     Raises:
         DataError: it is not complete, lacks the split, or a file is missing or of another size.
@@ -193,7 +193,7 @@ def open_store(root: Path, split: str) -> list[StoredPair]:
 
 
 def size_problem(folder: Path, pair: StoredPair) -> str | None:
-    """What is wrong with the sizes of a pair's files; None where nothing is."""
+    """Return what is wrong with the sizes of a pair's files; None where nothing is."""
     for kind in ("images", "masks"):
         path, recorded = stored_path(folder, kind, pair.name), getattr(pair, kind)
         if not path.is_file():
@@ -205,7 +205,7 @@ def size_problem(folder: Path, pair: StoredPair) -> str | None:
 
 
 def hash_problems(folder: Path, pair: StoredPair) -> list[str]:
-    """What is wrong with the bytes of a pair's files; all of them are read."""
+    """Hash a pair's files and list what is wrong with them."""
     problem = size_problem(folder, pair)
     if problem:
         return [f"{problem}; run {PREPARE_COMMAND} again"]

@@ -21,7 +21,7 @@ class StoredPairs(ImagePairs):
     """Images and masks of the prepared store; see `factseg_paddle.data.store.files`.
 
     Args:
-        folder: of the split.
+        folder: the folder of the split.
         pairs: the store's records.
     """
 

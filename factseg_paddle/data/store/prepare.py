@@ -1,4 +1,4 @@
-"""Making the prepared store of iSAID; see `factseg_paddle.data.store.files`.
+"""Make the prepared store of iSAID; see `factseg_paddle.data.store.files`.
 
 A pair is complete or absent: its record is renamed into place last. So a run that was killed goes
 on where it was.
@@ -48,16 +48,16 @@ _OF_TILE = 64  # bytes of a tile that holds one value, with its entries in the i
 
 
 class PrepareError(RuntimeError):
-    """The preparation had to stop or could not do all; what is done is whole."""
+    """Raised where the preparation stopped or skipped pairs; every pair that is done is whole."""
 
 
 @dataclass(frozen=True)
 class PreparedStore:
-    """What a run did.
+    """The result of a run.
 
     Attributes:
-        pairs: of the whole store.
-        made: pairs of this run.
+        pairs: number of pairs in the whole store.
+        made: number of pairs made by this run.
         size: bytes of the whole store.
     """
 
@@ -83,7 +83,7 @@ def prepare_isaid(
     say: Callable[[str], None],
     track: Callable[[Iterable, int], Iterable],
 ) -> PreparedStore:
-    """Make the store, or go on with it.
+    """Make the store, or continue one.
 
     Args:
         dataset_root: iSAID as the original lays it; a split without images is left out.
@@ -132,7 +132,7 @@ def prepare_isaid(
 
 
 def space_needed(files: PairFiles, header: ImageHeader) -> int:
-    """Estimate of the bytes that a pair takes in the store.
+    """Estimate the bytes that a pair takes in the store.
 
     At most the pixels as they are, which compression can't exceed by more than the index; less in
     proportion to the compressed size of the sources.
@@ -184,7 +184,7 @@ def _only_one(output: Path) -> Iterator[None]:
 
 
 def _record_of(task: _Task) -> StoredPair | None:
-    """The record of a pair that is done; None where it or its sources have changed since."""
+    """Load the record of a pair that is done; None where it or its sources have changed since."""
     path = stored_path(task.folder, "records", task.files.name)
     if not path.is_file():
         return None
@@ -218,7 +218,7 @@ def _run(
     num_workers: int,
     track: Callable[[Iterable, int], Iterable],
 ) -> list[str]:
-    """Prepare pairs, add them to `done`, and give the problems of those that can't be read."""
+    """Prepare pairs, add them to `done`, and return the problems of those that can't be read."""
     problems = []
     try:
         with closing(run_tasks(_prepare_pair, todo, num_workers)) as results:
@@ -229,8 +229,8 @@ def _run(
                     done[task] = result
     except BrokenProcessPool as error:
         raise PrepareError(
-            "a process died, the system may have killed it for want of memory; run this again with "
-            "fewer --num_workers, it goes on where it was"
+            "a worker process died, possibly killed by the system because memory ran out; run this "
+            "again with fewer --num_workers, it continues where it stopped"
         ) from error
     except OSError as error:
         raise PrepareError(
@@ -241,7 +241,7 @@ def _run(
 
 
 def _prepare_pair(task: _Task) -> StoredPair | str:
-    """Store a pair and read it back; a sentence where its files can't be used."""
+    """Store a pair and read it back; return a sentence where its files can't be used."""
     files = task.files
     try:
         stamps = SourceStamp.of(files.image), SourceStamp.of(files.mask)

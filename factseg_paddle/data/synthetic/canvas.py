@@ -22,7 +22,7 @@ class Canvas:
         image: RGB, [size, size, 3] float32 on the scale 0 to 255.
         labels: class indices, [size, size] uint8.
         rng: the stream that all painters of this scene draw from.
-        sun_in_scene: where the shadow of an object of height 1 falls, in scene coordinates.
+        sun_in_scene: shadow of an object of height 1, [2] in scene coordinates.
     """
 
     def __init__(self, size: int, rng: np.random.Generator, angle: float) -> None:
@@ -92,7 +92,7 @@ class Canvas:
             self.polygon(stripe, color, label=label, grain=0.03, shadow=shadow)
 
     def visible(self, point: Point, margin: float = 0.0) -> bool:
-        """Tell whether a point of the scene lies in the image, at least `margin` from its edge."""
+        """Return whether a point lies in the image, at least `margin` from its edge."""
         x, y = self._to_pixels(np.array([point]))[0]
         return margin <= x < self.size - margin and margin <= y < self.size - margin
 
@@ -103,7 +103,7 @@ class Canvas:
         self.image[:] = (np.float32(color) * mix + np.float32(other) * (1 - mix)) * texture
 
     def photograph(self, blur: float = 0.55, noise: float = 2.5) -> np.ndarray:
-        """Give the image as a camera would: light, lens and sensor. [size, size, 3] uint8."""
+        """Return the image as a camera takes it: light, lens, sensor; [size, size, 3] uint8."""
         light = 1 + 0.06 * fractal_noise(self.size, self.rng, coarsest=self.size / 2)
         image = cv2.GaussianBlur(self.image * light[..., None], (0, 0), blur)
         image += self.rng.normal(0, noise, image.shape).astype(np.float32)
@@ -113,7 +113,7 @@ class Canvas:
         return np.asarray(points, dtype=np.float64) @ self._turn.T + self.size / 2
 
     def _inside(self, points: np.ndarray) -> tuple[tuple[slice, slice], np.ndarray | None]:
-        """Give the window around a polygon and, within it, the mask of its pixels."""
+        """Return the window around a polygon and, within it, the mask of its pixels."""
         pixels = self._to_pixels(points)
         low = np.clip(np.floor(pixels.min(axis=0)).astype(int), 0, self.size)
         high = np.clip(np.ceil(pixels.max(axis=0)).astype(int) + 1, 0, self.size)
@@ -127,13 +127,13 @@ class Canvas:
 
 
 def rectangle(centre: Point, length: float, width: float, angle: float = 0.0) -> np.ndarray:
-    """Give the corners of a rectangle whose length lies along `angle`, [4, 2]."""
+    """Return the corners of a rectangle whose length lies along `angle`, [4, 2]."""
     corners = np.array([[-length, -width], [length, -width], [length, width], [-length, width]]) / 2
     return place(corners, centre, angle)
 
 
 def ellipse(centre: Point, length: float, width: float, angle: float = 0.0) -> np.ndarray:
-    """Give the corners of a 40-sided ellipse, [40, 2]."""
+    """Return the corners of a 40-sided ellipse, [40, 2]."""
     turn = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     return place(np.stack([length * np.cos(turn), width * np.sin(turn)], 1) / 2, centre, angle)
 
@@ -150,7 +150,7 @@ def beside(centre: Point, angle: float, along: float, across: float = 0.0) -> Po
 
 
 def fractal_noise(size: int, rng: np.random.Generator, coarsest: float) -> np.ndarray:
-    """Give smooth noise of several octaves with mean near 0 and deviation 1.
+    """Return smooth noise of several octaves with mean near 0 and deviation 1.
 
     Args:
         size: side of the result in pixels.

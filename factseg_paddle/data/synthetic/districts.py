@@ -1,4 +1,4 @@
-"""What stands on the blocks of a synthetic scene between its roads and its water.
+"""Painters of the blocks of a synthetic scene, between its roads and its water.
 
 Each district fills one block with background (houses, trees, paving) and with objects of some
 classes. A block that is too small for a district's objects holds fewer of them, or trees.
@@ -46,7 +46,7 @@ class Block:
         return _ALONG_X if self.width >= self.height else _ALONG_Y
 
     def corners(self, inset: float = 0.0) -> np.ndarray:
-        """Corners, moved inwards, [4, 2]."""
+        """Return the corners, moved inwards, [4, 2]."""
         return rectangle(self.centre, self.width - 2 * inset, self.height - 2 * inset)
 
     def part(self, left: float, top: float, right: float, bottom: float) -> "Block":
@@ -60,7 +60,7 @@ class Block:
 
 
 def residential(canvas: Canvas, block: Block) -> None:
-    """Houses in gardens, with pools, cars and trees."""
+    """Paint houses in gardens, with pools, cars and trees."""
     rng = canvas.rng
     canvas.polygon(block.corners(2), (104, 124, 78), grain=0.16)
     for x, y in _grid(block, 42, 40):
@@ -76,7 +76,7 @@ def residential(canvas: Canvas, block: Block) -> None:
 
 
 def parking(canvas: Canvas, block: Block) -> None:
-    """A parking lot with marked bays, most of them taken, and lorries along one side."""
+    """Paint a parking lot with marked bays, most of them taken, and lorries along one side."""
     rng = canvas.rng
     canvas.polygon(block.corners(3), (112, 112, 114), grain=0.07)
     lorries, lot = block.part(0.05, 0.0, 0.95, 0.25), block.part(0.04, 0.24, 0.96, 1.0)
@@ -92,7 +92,7 @@ def parking(canvas: Canvas, block: Block) -> None:
 
 
 def depot(canvas: Canvas, block: Block) -> None:
-    """Warehouses with lorries at their ramps."""
+    """Paint warehouses with lorries at their ramps."""
     rng = canvas.rng
     canvas.polygon(block.corners(2), (138, 136, 130), grain=0.09)
     hall, yard = block.part(0.08, 0.06, 0.92, 0.46), block.part(0.06, 0.5, 0.94, 0.98)
@@ -106,7 +106,7 @@ def depot(canvas: Canvas, block: Block) -> None:
 
 
 def tank_farm(canvas: Canvas, block: Block) -> None:
-    """Storage tanks on bare ground, joined by pipes."""
+    """Paint storage tanks on bare ground, joined by pipes."""
     rng = canvas.rng
     canvas.polygon(block.corners(2), (158, 146, 122), grain=0.12)
     step = float(np.clip(min(block.width, block.height) / 3, 26, 48))
@@ -120,7 +120,7 @@ def tank_farm(canvas: Canvas, block: Block) -> None:
 
 
 def airfield(canvas: Canvas, block: Block) -> None:
-    """An apron with planes at their stands and helicopters on their pads."""
+    """Paint an apron with planes at their stands and helicopters on their pads."""
     rng = canvas.rng
     canvas.polygon(block.corners(1), (158, 158, 154), grain=0.05)
     for x in _steps(block.left, block.right, 24):
@@ -142,7 +142,7 @@ def airfield(canvas: Canvas, block: Block) -> None:
 
 
 def sports_ground(canvas: Canvas, block: Block) -> None:
-    """A running track around a soccer field, with tennis and basketball courts beside it."""
+    """Paint a running track around a soccer field, and tennis and basketball courts beside it."""
     canvas.polygon(block.corners(2), (118, 140, 88), grain=0.14)
     upright = block.along == _ALONG_Y
     share = _share(canvas, block, 0.64)
@@ -160,7 +160,7 @@ def sports_ground(canvas: Canvas, block: Block) -> None:
 
 
 def ball_park(canvas: Canvas, block: Block) -> None:
-    """A baseball diamond and a soccer field between trees."""
+    """Paint a baseball diamond and a soccer field between trees."""
     rng = canvas.rng
     canvas.polygon(block.corners(2), (112, 134, 80), grain=0.18)
     upright = block.along == _ALONG_Y
@@ -196,7 +196,7 @@ def _trees(canvas: Canvas, block: Block, count: int) -> None:
 
 
 def _share(canvas: Canvas, block: Block, usual: float) -> float:
-    """Give the first part's share of a block; a small block goes to one part as a whole."""
+    """Return the first part's share of a block; a small block goes to one part as a whole."""
     if min(block.width, block.height) >= 90:
         return usual
     return float(canvas.rng.integers(2))
@@ -208,14 +208,14 @@ def _turned(canvas: Canvas, angle: float) -> float:
 
 
 def _steps(start: float, end: float, step: float) -> list[float]:
-    """Middles of as many whole steps as fit between start and end, centred."""
+    """Return the middles of as many whole steps as fit between start and end, centred."""
     count = int((end - start) // step)
     first = (start + end - (count - 1) * step) / 2
     return [first + index * step for index in range(count)]
 
 
 def _grid(block: Block, step_x: float, step_y: float) -> Iterator[Point]:
-    """Middles of the whole cells that fit in a block, row by row."""
+    """Yield the middles of the whole cells that fit in a block, row by row."""
     for y in _steps(block.top, block.bottom, step_y):
         for x in _steps(block.left, block.right, step_x):
             yield (x, y)

@@ -12,7 +12,7 @@ from factseg_paddle.data.synthetic.scenes import make_sample_dataset
 
 
 def paint_configured_sample(data: Data) -> None:
-    """Paint the sample that a configuration asks for; nothing where it asks for none.
+    """Paint the sample data that a configuration asks for, if any.
 
     Raises:
         DataError: it can't be written.
@@ -22,7 +22,7 @@ def paint_configured_sample(data: Data) -> None:
 
 
 def paint_sample(folder: Path, settings: Sample) -> None:
-    """Paint the scenes where nothing lies yet: whole or not at all, and once by several processes.
+    """Paint the scenes into an empty or new folder: whole or not at all, and once by all processes.
 
     Raises:
         DataError: they can't be written.
@@ -44,5 +44,5 @@ def paint_sample(folder: Path, settings: Sample) -> None:
 
 
 def _is_free(folder: Path) -> bool:
-    """Whether a folder can be renamed to this: nothing, or an empty one."""
+    """Return whether a folder can be renamed to this path: nothing is there, or an empty folder."""
     return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))

@@ -1,7 +1,7 @@
 """Synthetic aerial scenes with the 16 iSAID classes, and sample data in iSAID's layout.
 
 A scene is a town at a waterway: a grid of roads, bridges and a roundabout, blocks filled by
-districts (`synthetic_districts`), a harbour front and ships. It is a pure function of its size
+districts (`districts.py`), a harbour front and ships. It is a pure function of its size
 and seed; its labels are exact for what was painted.
 """
 
@@ -49,7 +49,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class SampleSummary:
-    """What `make_sample_dataset` wrote.
+    """Names and class pixels of the images that `make_sample_dataset` wrote.
 
     Attributes:
         train: names of the training images, without suffix.
@@ -157,7 +157,7 @@ def make_sample_dataset(
 
 @dataclass(frozen=True)
 class _Town:
-    """Where things lie, in scene coordinates; the waterway runs along y."""
+    """The plan of a town, in scene coordinates; the waterway runs along y."""
 
     reach: float  # how far the plan extends from the middle
     road: float  # width of a road
@@ -198,7 +198,7 @@ def _divide(
     *,
     from_end: bool = False,
 ) -> tuple[list[float], list[tuple[float, float]]]:
-    """Divide a stretch into blocks with roads between them; give road middles and blocks."""
+    """Divide a stretch into blocks with roads between them; return road middles and blocks."""
     roads, blocks, position = [], [], 0.0
     while position < end - start:
         width = pitch * rng.uniform(0.85, 1.2) - road
@@ -317,7 +317,7 @@ def _paths(folder: Path, split: str, name: str) -> tuple[Path, Path]:
 
 
 def _refuse_foreign(folder: Path, names: dict[str, list[str]]) -> None:
-    """Raise where the folder holds other files: a data set would silently be a mixture.
+    """Refuse a folder that holds other files: the data set would silently be a mixture.
 
     Hidden files don't count; a killed run may have left a temporary one.
     """

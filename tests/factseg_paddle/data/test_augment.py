@@ -281,11 +281,15 @@ def test_recipe_gives_one_size():
         ((), [(8, 8), (8, 9)], "would be 8 x 8 to 9 pixels, .* add pad or random_crop"),
         (({"name": "rot90"},), [(8, 9)], "would be 8 to 9 x 8 to 9 pixels"),
         (({"name": "random_scale"},), [(8, 8)], "would be 4 to 16 x 4 to 16 pixels"),
-        (({"name": "pad", "size": 8},), [(9, 8)], "pad to 8 meets patches of up to 9 .* pad to 9"),
+        (
+            ({"name": "pad", "size": 8},),
+            [(9, 8)],
+            "pad to 8 is smaller than patches of up to 9 .* pad to 9",
+        ),
         (
             ({"name": "random_scale", "maximum": 2.0}, {"name": "pad", "size": 15}),
             [(8, 8)],
-            "pad to 15 meets patches of up to 16 pixels",
+            "pad to 15 is smaller than patches of up to 16 pixels",
         ),
     ],
 )

@@ -42,7 +42,10 @@ HARMS = {
     "missing image": (lambda image, _: image.unlink(), "{mask} has no image; add the image"),
     "truncated image": (lambda image, _: cut(image), "{image} is truncated or damaged"),
     "truncated mask": (lambda _, mask: cut(mask), "{mask} is truncated or damaged"),
-    "text": (lambda image, _: image.write_text("no"), "{image} is no image or is damaged; give a"),
+    "text": (
+        lambda image, _: image.write_text("no"),
+        "{image} is not an image or is damaged; give a",
+    ),
     "16 bits": (
         lambda image, _: cv2.imwrite(str(image), np.zeros((64, 128, 3), np.uint16)),
         "{image} has 16 bits a channel; convert it to 8 bits",

@@ -277,7 +277,7 @@ def test_truncated_header_is_found_when_opened(tmp_path):
     with pytest.raises(DataError, match=r"P0002\.png is truncated or damaged; copy or download"):
         open_pairs(isaid(tmp_path), "train")
     path.write_bytes(b"")
-    with pytest.raises(DataError, match=r"P0002\.png is no image or is damaged"):
+    with pytest.raises(DataError, match=r"P0002\.png is not an image or is damaged"):
         open_pairs(isaid(tmp_path), "train")
 
 
@@ -367,7 +367,7 @@ def test_name_that_is_no_utf8_is_said_before_any_work(tmp_path):
     write_isaid(tmp_path)
     image = image_of(tmp_path / "train", "P0001")
     image.rename(image.with_name(os.fsdecode(b"P\xb2\xe2.png")))
-    with pytest.raises(DataError, match="is no UTF-8; rename the file") as caught:
+    with pytest.raises(DataError, match="is not UTF-8; rename the file") as caught:
         open_pairs(isaid(tmp_path), "train")
     str(caught.value).encode()
 

@@ -238,7 +238,7 @@ def test_name_that_is_no_utf8_fails_its_file_alone(folder, tmp_path):
     (folder / "a.png").rename(odd)
     results = run(folder, tmp_path / "out")
     assert [bool(result) for result in results] == [True, False, True]
-    assert "is no UTF-8; rename the file" in results[1].problem
+    assert "is not UTF-8; rename the file" in results[1].problem
     results[1].problem.encode()
 
 

@@ -243,7 +243,7 @@ def test_what_is_not_there_is_told_with_where_to_get_it(tmp_path):
     [
         ("\n", r"train\.txt is empty"),
         ("a\na\n", r"train\.txt names a more than once"),
-        (b"\xff\xfe", r"train\.txt is no UTF-8 text"),
+        (b"\xff\xfe", r"train\.txt is not UTF-8 text"),
     ],
 )
 def test_list_that_does_not_fit_is_named(tmp_path, content, message):

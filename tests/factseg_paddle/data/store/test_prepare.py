@@ -342,7 +342,7 @@ def test_worker_that_is_killed_is_one_sentence(source, tmp_path, monkeypatch, ca
 
     monkeypatch.setattr(prepare_module, "run_tasks", broken)
     assert run_script("--dataset_root", source, "--output", tmp_path / "store") == 1
-    assert "a process died, the system may have killed it" in capsys.readouterr().err
+    assert "a worker process died, possibly killed by the system" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("sent", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
