@@ -19,7 +19,7 @@ from PIL.PngImagePlugin import ChunkStream, PngImageFile, putchunk
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 MAX_PIXELS = 1 << 30
-"""Of one file: what OpenCV admits of images, so a mask of any image is read."""
+"""Limit for one file, the same as OpenCV's for images, so the mask of any image is read."""
 
 Chunks = list[tuple[bytes, bytes]]
 """The type and the content of each chunk of a file."""
@@ -73,10 +73,9 @@ def read_chunks(data: bytes) -> Chunks:
             content = stream.read(length)
             reader.crc(kind, content)
             chunks.append((kind, content))
-    except struct.error as error:
-        raise ValueError("is truncated: the file ends too early; copy it again") from error
-    except SyntaxError as error:
-        raise ValueError(f"is truncated or damaged ({error}); copy it again") from error
+    except (SyntaxError, struct.error) as error:
+        what = "the PNG ends too early" if stream.tell() == len(data) else error
+        raise ValueError(f"is truncated or damaged: {what}; copy it again") from error
     return chunks
 
 
@@ -123,10 +122,10 @@ def read_stored(data: bytes) -> StoredPixels:
 
 
 def _essential(chunks: Chunks) -> io.BytesIO:
-    """Return a PNG of the chunks that say what the pixels are, without all that Pillow would apply.
+    """Return a PNG of the chunks that define the pixels, without those that Pillow would apply.
 
     Raises:
-        SyntaxError: there is one that no standard knows and that says of itself it is essential.
+        SyntaxError: a chunk is marked as essential but is not in the standard.
     """
     stream = io.BytesIO()
     stream.write(SIGNATURE)
