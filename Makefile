@@ -39,10 +39,11 @@ test: $(READY) ## run the test suite
 slow: $(READY) ## run the tests that take minutes
 	$(BIN)/python -m pytest -m "slow and not gpu"
 
-bench: $(READY) ## measure the losses, the metrics and reading against their baselines
+bench: $(READY) ## measure the losses, the metrics, reading and loading against their baselines
 	$(BIN)/python scripts/bench_losses.py
 	$(BIN)/python scripts/bench_metrics.py
 	$(BIN)/python scripts/bench_data.py
+	$(BIN)/python scripts/bench_loading.py
 
 bench-evaluation: $(READY) ## time and peak memory of the sliding window; FactSeg-50 over 4000 x 13383
 	$(BIN)/python scripts/bench_evaluation.py

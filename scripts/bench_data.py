@@ -72,7 +72,7 @@ def measure(folder: Path, repeats: int) -> dict:
     """Write a scene and its store under a folder and time the ways of reading."""
     image_path = folder / "raw" / "train" / "images" / "images" / "P0000.png"
     mask_path = folder / "raw" / "train" / "masks" / "images" / "P0000_instance_color_RGB.png"
-    _write_scene(image_path, mask_path)
+    write_scene(image_path, mask_path)
     prepare_isaid(
         folder / "raw",
         folder / "prepared",
@@ -109,7 +109,8 @@ def measure(folder: Path, repeats: int) -> dict:
     }
 
 
-def _write_scene(image_path: Path, mask_path: Path) -> None:
+def write_scene(image_path: Path, mask_path: Path) -> None:
+    """Write a noisy painted scene of SIDE x SIDE pixels and its mask as PNG files."""
     scene = paint_scene(SIDE // 2, 0)
     labels = np.tile(scene.labels, (2, 2))
     noise = np.random.default_rng(0).normal(0, 4, (SIDE, SIDE, 3)).astype(np.float32)

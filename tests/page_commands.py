@@ -69,6 +69,7 @@ FAST: dict[str, str | tuple[str, ...]] = {
         "python scripts/bench_losses.py --size 32 --batch 1 --repeats 1 --iterations 2",
         "python scripts/bench_metrics.py --repeats 1",
         "python scripts/bench_data.py --help",
+        "python scripts/bench_loading.py --help",
     ),
     "factseg compare": (
         "factseg compare --networks unet_bilinear_w32 --size 64 --repeats 1 --output {tmp}/compared"

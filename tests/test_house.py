@@ -127,7 +127,7 @@ def test_imports_that_run_later_are_told_apart():
             "factseg_paddle.data.pairs, factseg_paddle.data.check, factseg_paddle.config.loading",
             "paddle",
         ),
-        ("factseg_paddle.data.store.prepare, factseg_paddle.data.augment", "paddle"),
+        ("factseg_paddle.data.store.prepare, factseg_paddle.data.loader", "paddle"),
         ("factseg_paddle.metrics, factseg_paddle.io, factseg_paddle.cli", "paddle"),
         ("factseg_paddle.config.loading, factseg_paddle.engine.logs.curves", "paddle"),
         ("factseg_paddle.engine.logs.visualdl", "paddle"),

@@ -1,4 +1,4 @@
-"""Training patches for Paddle's DataLoader, and the order in which they come.
+"""Training patches, and the order in which they come.
 
 A sample's key is (epoch, index): what is random about it is a function of the seed, the epoch and
 the index alone. So the stream is the same with any number of workers and after a resume.
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from paddle.io import Dataset
 
 from factseg_paddle.config.transforms import Transform
 from factseg_paddle.data.augment import apply_transforms, output_size
@@ -21,7 +20,7 @@ from factseg_paddle.transforms import to_chw
 _ORDER, _SAMPLE = 0, 1
 
 
-class PatchDataset(Dataset):
+class PatchDataset:
     """The windows of all images of a split, image by image in their order.
 
     Args:
@@ -44,7 +43,6 @@ class PatchDataset(Dataset):
         transforms: Sequence[Transform],
         seed: int,
     ) -> None:
-        super().__init__()
         if not pairs.has_masks or len(pairs) == 0:
             raise DataError("there are no images with masks to train on; give masks for all images")
         self._pairs, self._transforms, self._seed = pairs, tuple(transforms), seed

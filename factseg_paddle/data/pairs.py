@@ -2,7 +2,7 @@
 
 Two kinds: files as they are, decoded whole and kept in a bounded cache, and the prepared store,
 whose windows are read alone. Both give the same bits. Neither holds an open file, so an
-`ImagePairs` may go to other processes by fork or by pickle.
+`ImagePairs` may go to other processes by pickle.
 """
 
 from __future__ import annotations

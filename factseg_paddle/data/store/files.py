@@ -6,7 +6,7 @@
     {train,val}/records/P0000.json   written last: the pair is whole
 
 Tiles of 256 x 256 pixels, ZSTD, images with the horizontal predictor: any GIS opens them. A file is
-opened for each window and closed again, so no open dataset crosses a fork: 0.2 of about 6 ms
+opened for each window and closed again, so that a dataset can be pickled: 0.2 of about 6 ms
 for a window of 896 x 896 of image and mask.
 """
 

@@ -7,9 +7,10 @@ depend on the seed and the number of the iteration alone. On a CPU it ends with 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ import paddle
 from factseg_paddle.config.loading import as_plain, save_config
 from factseg_paddle.config.schema import Config
 from factseg_paddle.data.dataset import PatchDataset, PatchSampler
+from factseg_paddle.data.loader import load_batches
 from factseg_paddle.data.open import open_pairs
 from factseg_paddle.data.pairs import DataError
 from factseg_paddle.engine.build import build_loss, build_model, build_optimizer
@@ -25,7 +27,6 @@ from factseg_paddle.engine.logs.format import TrainLine
 from factseg_paddle.engine.run_files import CONFIG_FILE, checkpoint_folder
 from factseg_paddle.engine.schedule import Schedule
 from factseg_paddle.engine.training import checkpoint as checkpoints
-from factseg_paddle.engine.training.batches import Batches, explain_system_error
 from factseg_paddle.engine.training.checkpoint import Best, TrainState
 from factseg_paddle.engine.training.clock import Clock
 from factseg_paddle.engine.training.parallel import Processes
@@ -122,7 +123,13 @@ class Trainer:
             start=self._state.iteration,
         )
         self._epoch_length = sampler.batches_per_epoch
-        self._batches = Batches(dataset, sampler, config.train.num_workers)
+        self._load_batches = partial(
+            load_batches,
+            dataset,
+            sampler,
+            num_workers=config.train.num_workers,
+            to_tensor=paddle.to_tensor,
+        )
         self._validation = self._open_validation()
         self._notes += [note, f"{len(dataset)} patches, {self._epoch_length} batches an epoch"]
         save_dir.mkdir(parents=True, exist_ok=True)
@@ -144,8 +151,7 @@ class Trainer:
                 self._reporter.say(f"told to stop in the evaluation of {self._state.iteration}")
                 return 128 + stop.received
             except STOPPING as error:
-                cause = explain_system_error(error) if isinstance(error, SystemError) else error
-                message = f"after iteration {self._state.iteration}: {cause}; {self._way_back()}"
+                message = f"after iteration {self._state.iteration}: {error}; {self._way_back()}"
                 with suppress(OSError):  # the disk may be full; the caller shows it anyhow
                     self._reporter.fail(message)
                 raise TrainingError(message) from error
@@ -156,8 +162,16 @@ class Trainer:
         if self._state.iteration >= settings.iters:
             self._reporter.say(f"nothing to do: all {settings.iters} iterations are done")
             return 0
+        # Closed whatever happens, or reading would go on while an exception is shown.
+        with closing(self._load_batches()) as batches:
+            return self._train(batches, stop)
+
+    def _train(
+        self, batches: Iterable[tuple[paddle.Tensor, paddle.Tensor]], stop: StopSignals
+    ) -> int:
+        settings = self._config.train
         clock = Clock(settings.batch_size)
-        for images, labels in self._batches:
+        for images, labels in batches:
             clock.batch_is_read()
             # Whatever the network draws depends on the iteration, not on what was drawn before.
             paddle.seed(self._config.seed + self._state.iteration)

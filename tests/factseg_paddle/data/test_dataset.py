@@ -1,5 +1,7 @@
 import itertools
 import pickle
+import threading
+from contextlib import closing
 
 import numpy as np
 import paddle
@@ -8,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factseg_paddle.data.dataset import PatchDataset, PatchSampler
+from factseg_paddle.data.loader import load_batches
 from factseg_paddle.data.open import open_pairs
 from factseg_paddle.data.pairs import DataError
 from factseg_paddle.data.patches import Window
@@ -101,28 +104,54 @@ def test_order_and_samples_do_not_share_a_stream():
 
 
 def stream(root, workers, start, count):
+    """So many batches, all held at once, as training takes them."""
     dataset = patches(root)
     sampler = PatchSampler(len(dataset), batch_size=2, seed=1, start=start)
-    loader = paddle.io.DataLoader(dataset, batch_sampler=sampler, num_workers=workers)
-    return [(images.numpy(), labels.numpy()) for images, labels in itertools.islice(loader, count)]
+    loader = load_batches(dataset, sampler, num_workers=workers, to_tensor=paddle.to_tensor)
+    with closing(loader):
+        taken = list(itertools.islice(loader, count))
+    return [(images.numpy(), labels.numpy()) for images, labels in taken]
+
+
+def assert_same(some, others):
+    for (images, labels), (other_images, other_labels) in zip(some, others, strict=True):
+        np.testing.assert_array_equal(images, other_images)
+        np.testing.assert_array_equal(labels, other_labels)
 
 
 @pytest.mark.parametrize("kind", ["raw", "prepared"])
 def test_stream_is_the_same_with_0_and_2_workers_and_after_a_resume(root, tmp_path, kind):
-    raw = stream(root, 0, 0, 3)
+    dataset = patches(root)
+    sampler = PatchSampler(len(dataset), batch_size=2, seed=1)
+    samples = ([dataset[key] for key in keys] for keys in itertools.islice(sampler, 10))
+    expected = [[np.stack(arrays) for arrays in zip(*batch, strict=True)] for batch in samples]
     if kind == "prepared":
         prepare_isaid(root, tmp_path, num_workers=0, say=print, track=lambda items, _: items)
         root = tmp_path
     whole = stream(root, 0, 0, 10)  # an epoch has 7 batches
-    shared = stream(root, 2, 0, 10)
-    resumed = stream(root, 2, 4, 6)
     assert [images.shape for images, _ in whole] == [(2, 3, 32, 32)] * 10
-    np.testing.assert_array_equal(whole[2][0], raw[2][0])
-    for one, two in zip(whole, shared, strict=True):
-        np.testing.assert_array_equal(one[0], two[0])
-        np.testing.assert_array_equal(one[1], two[1])
-    for one, two in zip(whole[4:], resumed, strict=True):
-        np.testing.assert_array_equal(one[0], two[0])
+    assert_same(whole, expected)
+    assert_same(stream(root, 2, 0, 10), expected)
+    assert_same(stream(root, 2, 4, 6), expected[4:])
+
+
+def test_workers_start_while_another_thread_reads_the_store(root, tmp_path):
+    """A fork at such a moment inherited GDAL's locked lock, and `make test` hung for an hour."""
+    prepare_isaid(root, tmp_path, num_workers=0, say=print, track=lambda items, _: items)
+    dataset, expected, done = patches(tmp_path), stream(root, 0, 0, 4), threading.Event()
+
+    def read():
+        while not done.is_set():
+            dataset[0, 0]
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for _ in range(2):
+            assert_same(stream(tmp_path, 2, 0, 4), expected)
+    finally:
+        done.set()
+        reader.join()
 
 
 def test_unreadable_sample_names_the_file(tmp_path):

@@ -23,6 +23,7 @@ import pytest
 
 from factseg_paddle.config.loading import load_config, make_config
 from factseg_paddle.config.schema import Sample
+from factseg_paddle.data.loader_worker import LoaderError
 from factseg_paddle.data.synthetic.sample import paint_sample
 from factseg_paddle.data.synthetic.scenes import make_sample_dataset
 from factseg_paddle.engine.build import build_model
@@ -39,6 +40,7 @@ from factseg_paddle.engine.weights import load_weights
 from factseg_paddle.files import sha256_of_file
 from factseg_paddle.io import CheckpointError, load_plain
 from factseg_paddle.metrics import compute_metrics
+from tests.loader_workers import record_workers, worker_processes
 from tests.paths import REPO
 
 pytestmark = pytest.mark.timeout(600)  # starts whole runs
@@ -363,20 +365,49 @@ def test_sample_that_can_not_be_read_stops_and_names_the_file(tmp_path, workers)
         train(config(data, tmp_path / "run", num_workers=workers))
 
 
-def test_reading_process_that_dies(data, tmp_path, monkeypatch):
-    import psutil
-
-    def kill_a_worker():
-        children = psutil.Process().children()
-        workers = [c for c in children if c.cmdline() == psutil.Process().cmdline()]
-        workers[0].kill()
-        workers[0].wait()
-
-    AtIteration(monkeypatch, 2, kill_a_worker)
+def test_worker_that_dies(data, tmp_path, monkeypatch):
+    handler = signal.getsignal(signal.SIGCHLD)
+    AtIteration(monkeypatch, 2, lambda: worker_processes()[0].kill())
     with pytest.raises(TrainingError, match="a process that reads samples died") as caught:
         train(config(data, tmp_path / "run", num_workers=2, iters=200, save_interval=0))
-    assert isinstance(caught.value.__cause__, SystemError), "the cause is kept"
+    assert isinstance(caught.value.__cause__, LoaderError), "the cause is kept"
     assert checkpoints.newest_whole(tmp_path / "run")[0].name == "iter_000000"
+    assert worker_processes() == []
+    # Paddle's handler remembered the dead one, and the next process that was started paid for it.
+    assert signal.getsignal(signal.SIGCHLD) == handler
+    subprocess.run([sys.executable, "-c", ""], check=True)
+
+
+def test_worker_that_is_stopped(data, tmp_path, monkeypatch):
+    """Training waited for it forever."""
+    started = record_workers(monkeypatch)
+
+    def stop_one():
+        worker_processes()[0].suspend()
+        for worker in started:
+            worker.timeout = 2
+
+    AtIteration(monkeypatch, 6, stop_one)
+    with pytest.raises(TrainingError, match="samples gave none for 2 seconds"):
+        train(config(data, tmp_path / "run", num_workers=2, iters=200, save_interval=0))
+    assert checkpoints.newest_whole(tmp_path / "run")[0].name == "iter_000000"
+    assert worker_processes() == []
+
+
+@pytest.mark.parametrize(("number", "status"), [(None, 0), (signal.SIGINT, 130)])
+def test_end_of_training_ends_the_workers(data, tmp_path, monkeypatch, number, status):
+    """They were waited for in silence for 30 seconds."""
+    seen = []
+
+    def look():
+        seen.extend(worker_processes())
+        if number:
+            os.kill(os.getpid(), number)
+
+    AtIteration(monkeypatch, 1, look)
+    assert train(config(data, tmp_path / "run", num_workers=2, iters=2)) == status
+    assert len(seen) == 2
+    assert not any(process.is_running() for process in seen)
 
 
 def test_full_disk_stops_with_the_last_checkpoint_whole(data, tmp_path, monkeypatch):
