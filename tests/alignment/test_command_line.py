@@ -356,8 +356,9 @@ def test_numbered_script_asks_for_its_steps_and_passes_options_on(name, tmp_path
 
 @pytest.mark.parametrize("name", ["00_data", "03_metric"])
 def test_numbered_script_runs_from_another_directory(name, tmp_path):
+    options = ["--out", "here", "--pair", "factseg_resnet18", "--crop", "32"]
     done = subprocess.run(
-        [sys.executable, str(REPO / "alignment" / f"{name}.py"), "--out", "here", "--crop", "64"],
+        [sys.executable, str(REPO / "alignment" / f"{name}.py"), *options],
         cwd=tmp_path,
         capture_output=True,
         text=True,
