@@ -8,6 +8,7 @@ from pathlib import Path
 from alignment.pair import AlignmentError, Pair
 from alignment.recording.reference import Reference, hashes
 from alignment.recording.reprod_log import ReprodLog
+from alignment.recording.value_key import Kind
 from alignment.report.report import Report
 from alignment.steps.environment import environment_of, random_states_kept
 from alignment.steps.paddle_comparison import PaddleComparison
@@ -93,7 +94,7 @@ def _refuse_other_record(pair: Pair, reference: Reference, steps: Sequence[str])
     missing = [step for step in steps if step in pair.checks and step not in reference.checks]
     if runs_models(steps) and not reference.trace.values:
         missing.append("forward")
-    if "backward" in steps and not reference.trace.of_kind("output_gradient"):
+    if "backward" in steps and not reference.trace.of_kind(Kind.MODEL_GRAD_OUTPUT):
         missing.append("backward")
     if "train" in steps and not reference.train:
         missing.append("train")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from alignment.compare import TensorResult, absent, compare, declared, scale_of
 from alignment.recording.calls import layer_of, match_calls
 from alignment.recording.reference import Reference
-from alignment.recording.trace import Trace, lookup_value
+from alignment.recording.trace import Trace
+from alignment.recording.value_key import Kind, ValueKey, lookup_value
 from alignment.tolerances import (
     FLOAT32_AGAINST_FLOAT32,
     FLOAT32_FLOOR,
@@ -21,7 +22,15 @@ from alignment.tolerances import (
 from alignment.weights.layout import display_names, to_paddle_layout
 from alignment.weights.tensors import Source, WeightMap
 
-KINDS = ("layer", "output", "loss", "output_gradient", "gradient", "input_gradient")
+KINDS = (
+    Kind.OUTPUT,
+    Kind.MODEL_OUTPUT,
+    Kind.LOSS,
+    Kind.MODEL_GRAD_OUTPUT,
+    Kind.PARAMETER_GRAD,
+    Kind.MODEL_GRAD_INPUT,
+)
+"""What is compared end to end."""
 
 
 def data_results(reference: Reference, received: Mapping[str, np.ndarray]) -> list[TensorResult]:
@@ -75,6 +84,7 @@ class RunJudge:
         self.weight_map = weight_map
         self.kinds = {kind: reference.trace.of_kind(kind) for kind in KINDS}
         self.scales = {kind: scale_of(values.values()) for kind, values in self.kinds.items()}
+        self._names = display_names(weight_map)
         self._decides = True
 
     def judge(self, step: str, trace: Trace, dtype: str, *, decides: bool) -> list[TensorResult]:
@@ -92,63 +102,64 @@ class RunJudge:
         )
 
     def _forward(self, trace: Trace, dtype: str) -> list[TensorResult]:
-        return self.layers(trace, dtype) + self._outputs("output", trace, dtype)
+        return self.layers(trace, dtype) + self._outputs(Kind.MODEL_OUTPUT, trace, dtype)
 
     def layers(self, trace: Trace, dtype: str) -> list[TensorResult]:
         """Layers called on both sides, in torch's order of calls."""
         results = []
         ours = trace.layers(matched_calls(self.reference, trace))
-        for name, array in self.kinds["layer"].items():
-            own = lookup_value(name, ours)
+        for name, array in self.kinds[Kind.OUTPUT].items():
+            key = ValueKey(Kind.OUTPUT, name)
+            own = lookup_value(key, ours)
             if own is not None:
                 place = self.reference.trace.calls.get(name, name)
-                results.append(self._compare("layer", name, array, own, dtype, place=place))
+                results.append(self._compare([key], array, own, dtype, place=place))
         return results
 
     def _loss(self, trace: Trace, dtype: str) -> list[TensorResult]:
-        return self._outputs("loss", trace, dtype)
+        return self._outputs(Kind.LOSS, trace, dtype)
 
     def _backward(self, trace: Trace, dtype: str) -> list[TensorResult]:
         """Gradients of the outputs, of the parameters against the order of calls, of the inputs."""
         return [
-            *self._outputs("output_gradient", trace, dtype, suffix=" (gradient)"),
-            *self._parameter_gradients(trace.of_kind("gradient"), dtype),
-            *self._outputs("input_gradient", trace, dtype, suffix=" (gradient)"),
+            *self._outputs(Kind.MODEL_GRAD_OUTPUT, trace, dtype),
+            *self._parameter_gradients(trace.of_kind(Kind.PARAMETER_GRAD), dtype),
+            *self._outputs(Kind.MODEL_GRAD_INPUT, trace, dtype),
         ]
 
-    def _outputs(self, kind: str, trace: Trace, dtype: str, suffix: str = "") -> list[TensorResult]:
+    def _outputs(self, kind: Kind, trace: Trace, dtype: str) -> list[TensorResult]:
         """Values whose names must be the same on both sides."""
-        theirs, ours = self.kinds[kind], trace.of_kind(kind)
+        theirs, ours = (
+            {key: array for key, array in values.items() if key.kind is kind}
+            for values in (self.reference.trace.values, trace.values)
+        )
+        suffix = " (gradient)" if kind.is_gradient else ""
         results = []
-        for name in [*theirs, *(name for name in ours if name not in theirs)]:
-            shown = name + suffix
-            if name not in ours:
-                results.append(absent(shown, theirs[name], "Paddle gives no such tensor"))
-            elif name not in theirs:
-                results.append(absent(shown, ours[name], "torch gives no such tensor"))
+        for key in [*theirs, *(key for key in ours if key not in theirs)]:
+            shown = key.label + suffix
+            if key not in ours:
+                results.append(absent(shown, theirs[key], "Paddle gives no such tensor"))
+            elif key not in theirs:
+                results.append(absent(shown, ours[key], "torch gives no such tensor"))
             else:
-                results.append(
-                    self._compare(kind, name, theirs[name], ours[name], dtype, shown=shown)
-                )
+                results.append(self._compare([key], theirs[key], ours[key], dtype, shown=shown))
         return results
 
     def _parameter_gradients(
         self, ours: Mapping[str, np.ndarray], dtype: str
     ) -> list[TensorResult]:
-        expected = to_paddle_layout(self.weight_map, self.kinds["gradient"])
-        theirs, shown_as = expected.arrays, display_names(self.weight_map)
+        expected = to_paddle_layout(self.weight_map, self.kinds[Kind.PARAMETER_GRAD])
+        theirs = expected.arrays
         results = []
         for source in self._in_backward_order():
-            name, shown = source.paddle_name, shown_as[source.paddle_name]
+            name, shown = source.paddle_name, self._names[source.paddle_name]
             place = f"grad:{shown}"
             if name in expected.problems:
                 results.append(absent(shown, ours.get(name), expected.problems[name], place))
             elif name in theirs and name in ours:
-                key = source.torch_names
+                keys = [ValueKey(Kind.PARAMETER_GRAD, n) for n in source.torch_names]
                 results.append(
-                    self._compare(
-                        "gradient", key, theirs[name], ours[name], dtype, shown=shown, place=place
-                    )
+                    self._compare(keys, theirs[name], ours[name], dtype, shown=shown, place=place)
                 )
             elif name in theirs:
                 reason = "no gradient in Paddle: frozen, or cut off from the loss"
@@ -163,7 +174,7 @@ class RunJudge:
         call_of = self.reference.trace.calls
         calls = {
             layer_of(call_of.get(name, name)): position
-            for position, name in enumerate(self.kinds["layer"])
+            for position, name in enumerate(self.kinds[Kind.OUTPUT])
         }
 
         def last_call(source: Source) -> int:
@@ -178,8 +189,7 @@ class RunJudge:
 
     def _compare(
         self,
-        kind: str,
-        key: str | tuple[str, ...],
+        keys: Sequence[ValueKey],
         theirs: np.ndarray,
         ours: np.ndarray,
         dtype: str,
@@ -187,32 +197,31 @@ class RunJudge:
         shown: str = "",
         place: str = "",
     ) -> TensorResult:
-        keys = (key,) if isinstance(key, str) else key
-        expected = self._dtype_of(kind, keys, theirs, dtype)
-        own = max(self.reference.rounding.get(f"{kind}/{key}", 0.0) for key in keys)
-        sensitivity = max(self.reference.sensitivity.get(f"{kind}/{key}", 0.0) for key in keys)
+        """Compare a value with the one that is made of torch's values under `keys`."""
+        first, kind = keys[0], keys[0].kind
+        expected = self._dtype_of(first, theirs, dtype)
+        own = max(self.reference.rounding.get(key, 0.0) for key in keys)
+        sensitivity = max(self.reference.sensitivity.get(key, 0.0) for key in keys)
         if dtype == "float32" and math.isinf(own):
-            return declared(shown or keys[0], ours, "not finite in torch float32 either")
+            return declared(shown or first.label, ours, "not finite in torch float32 either")
         return compare(
-            shown or keys[0],
+            shown or first.label,
             theirs,
             ours,
             allowed=self._allowed(kind, own, sensitivity, expected),
             dtype=expected,
             scale=self.scales[kind],
-            discontinuities=self.reference.discontinuities.get(keys[0])
-            if kind == "output_gradient"
-            else None,
+            discontinuities=self.reference.discontinuities.get(first),
             decides=self._decides,
             place=place,
         )
 
-    def _dtype_of(self, kind: str, keys: tuple[str, ...], theirs: np.ndarray, dtype: str) -> str:
+    def _dtype_of(self, key: ValueKey, theirs: np.ndarray, dtype: str) -> str:
         if dtype == self.reference.dtype:
             return str(theirs.dtype)
-        return self.reference.float32_dtypes.get(f"{kind}/{keys[0]}", "float32")
+        return self.reference.float32_dtypes.get(key, "float32")
 
-    def _allowed(self, kind: str, own: float, sensitivity: float, dtype: str) -> float:
+    def _allowed(self, kind: Kind, own: float, sensitivity: float, dtype: str) -> float:
         if dtype == "float64":
             return min(1.0, max(FLOAT64_BOUND, SENSITIVITY * sensitivity))
         if not dtype.startswith(("float", "bfloat", "complex")):
@@ -221,18 +230,18 @@ class RunJudge:
             return FLOAT32_AGAINST_FLOAT32
         return FLOAT32_RATIO * max(own, self._usual_rounding(kind), FLOAT32_FLOOR)
 
-    def _usual_rounding(self, kind: str) -> float:
+    def _usual_rounding(self, kind: Kind) -> float:
         """The largest error of torch float32 on values of a kind.
 
         Rounding is a matter of luck on a single tensor: which activation next to zero changes its
         sign differs between two programs that are both right.
         """
-        same = "layer" if kind in ("output", "loss") else kind
+        same = Kind.OUTPUT if kind in (Kind.MODEL_OUTPUT, Kind.LOSS) else kind
         return max(
             (
                 error
                 for key, error in self.reference.rounding.items()
-                if key.startswith(f"{same}/") and math.isfinite(error)
+                if key.kind is same and math.isfinite(error)
             ),
             default=0.0,
         )
@@ -247,10 +256,14 @@ def notes_on_calls(reference: Reference, trace: Trace) -> list[str]:
     """Layers called on one side only, layers called on neither, and outputs that can't be read."""
     theirs, ours = reference.trace, trace
     matched = matched_calls(reference, trace)
-    in_torch, in_paddle = theirs.of_kind("layer"), ours.layers(matched)
+    in_torch, in_paddle = theirs.of_kind(Kind.OUTPUT), ours.layers(matched)
     unmatched = [call for call in ours.tree.parents if call not in matched]
     lists = {
-        "called in torch only": [n for n in in_torch if lookup_value(n, in_paddle) is None],
+        "called in torch only": [
+            name
+            for name in in_torch
+            if lookup_value(ValueKey(Kind.OUTPUT, name), in_paddle) is None
+        ],
         "called in Paddle only": unmatched,
         "never called": [
             name

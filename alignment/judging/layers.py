@@ -31,7 +31,7 @@ from alignment.compare import (
 )
 from alignment.recording.calls import layer_of
 from alignment.recording.reference import Reference
-from alignment.recording.trace import lookup_value
+from alignment.recording.value_key import Kind, ValueKey, lookup_value, spellings
 from alignment.tolerances import (
     BY_ITSELF_RATIO,
     FLOAT32_AGAINST_FLOAT32,
@@ -54,15 +54,13 @@ precision in float32 alone is no rounding of float32."""
 DENSE = 0.01
 """Share of a layer's outputs from which on an error is everywhere."""
 
-_SHOWN = {
-    "given": "{} (input)",
-    "gave": "{}",
-    "output": "{}",
-    "gave_gradient": "{} (output gradient)",
-    "given_gradient": "{} (input gradient)",
-    "input_gradient": "{} (gradient)",
-    "gradient": "{}",
+_SUFFIXES = {
+    Kind.INPUT: " (input)",
+    Kind.GRAD_OUTPUT: " (output gradient)",
+    Kind.GRAD_INPUT: " (input gradient)",
+    Kind.MODEL_GRAD_INPUT: " (gradient)",
 }
+"""What the report adds to a value's name."""
 
 
 class LayerJudge:
@@ -87,17 +85,16 @@ class LayerJudge:
         self._weight_map = weight_map
         self._layers = list(layers)
         self._wrong_weights = wrong_weights
-        self._results: dict[str, TensorResult] = {}
+        self._results: dict[ValueKey, TensorResult] = {}
         self._gradients: dict[str, np.ndarray | None] = {}
-        self._shares: dict[str, float] = {}
-        self._doubtful: set[str] = set()
-        self._scales: dict[str, float] = {}
+        self._shares: dict[ValueKey, float] = {}
+        self._doubtful: set[ValueKey] = set()
+        self._scales: dict[Kind, float] = {}
 
-    def observe(self, key: str, array: np.ndarray | None) -> None:
+    def observe(self, key: ValueKey, array: np.ndarray | None) -> None:
         """Judge a value of the float32 run."""
-        kind, _, name = key.partition("/")
-        if kind == "gradient":
-            self._gradients[name] = array
+        if key.kind is Kind.PARAMETER_GRAD:
+            self._gradients[key.name] = array
             return
         reference = lookup_value(key, self._alone.values)
         result = self._judged(key, reference, array, lookup_value(key, self._alone.rounding) or 0.0)
@@ -115,11 +112,11 @@ class LayerJudge:
         self._layers = [call for call in self._layers if call not in set(mismatched_calls)]
         if backward:
             for call in self._layers:
-                for key in self._keys(call, "gave_gradient"):
+                for key in self._alone.keys_of_call(call, Kind.GRAD_OUTPUT):
                     if key in self._alone.values and lookup_value(key, self._results) is None:
                         self.observe(key, None)  # no gradient came by: it was cut off
         for source, result in self._parameters():
-            self._results[f"gradient/{source.paddle_name}"] = result
+            self._results[ValueKey(Kind.PARAMETER_GRAD, source.paddle_name)] = result
         self._doubtful = {
             key
             for key, result in self._results.items()
@@ -129,13 +126,13 @@ class LayerJudge:
         }
         return bool(self._doubtful)
 
-    def recheck_in_float64(self, key: str, array: np.ndarray | None) -> None:
+    def recheck_in_float64(self, key: ValueKey, array: np.ndarray | None) -> None:
         """Declare what failed in float32 where the same value in float64 agrees."""
         if key not in self._doubtful or array is None:
             return
-        kind, _, name = key.partition("/")
-        if kind == "gradient":
-            reference = self._expected_gradients.arrays[name]
+        kind = key.kind
+        if kind is Kind.PARAMETER_GRAD:
+            reference = self._expected_gradients.arrays[key.name]
         else:
             reference = lookup_value(key, self._alone.values)
         in_float32 = self._results[key]
@@ -143,7 +140,7 @@ class LayerJudge:
         if kind not in self._scales:
             self._scales[kind] = scale_of(self._alone.of_kind(kind).values())
         dtype, scale = str(array.dtype), self._scales[kind]
-        result = compare(key, reference, array, allowed=allowed, dtype=dtype, scale=scale)
+        result = compare(key.label, reference, array, allowed=allowed, dtype=dtype, scale=scale)
         if result:
             reason = f"rounding of float32: float64 agrees to {result.error:.1e}"
             self._results[key] = replace(in_float32, status="declared", reason=reason)
@@ -158,46 +155,49 @@ class LayerJudge:
 
     def forward(self) -> list[TensorResult]:
         """The results of the step forward, in torch's order of calls."""
-        keys = [key for call in self._layers for key in self._keys(call, "given", "gave")]
-        return self._found([*keys, *self._of_kind("output")])
+        keys = [
+            key
+            for call in self._layers
+            for key in self._alone.keys_of_call(call, Kind.INPUT, Kind.OUTPUT)
+        ]
+        return self._found([*keys, *self._keys_of_kind(Kind.MODEL_OUTPUT)])
 
     def backward(self) -> list[TensorResult]:
         """The results of the step backward, against the order of calls."""
-        of_layer: dict[str, list[str]] = {}
+        of_layer: dict[str, list[ValueKey]] = {}
         for source in self._weight_map.sources:
-            owner = self._owner(source)
-            of_layer.setdefault(owner, []).append(f"gradient/{source.paddle_name}")
-        keys: dict[str, None] = {}
+            key = ValueKey(Kind.PARAMETER_GRAD, source.paddle_name)
+            of_layer.setdefault(self._owner(source), []).append(key)
+        keys: dict[ValueKey, None] = {}
         for call in reversed(self._layers):
-            keys |= dict.fromkeys(self._keys(call, "gave_gradient", "given_gradient"))
+            of_call = self._alone.keys_of_call(call, Kind.GRAD_OUTPUT, Kind.GRAD_INPUT)
+            keys |= dict.fromkeys(of_call)
             keys |= dict.fromkeys(of_layer.pop(layer_of(call), ()))
         for rest in of_layer.values():
             keys |= dict.fromkeys(rest)
-        return self._found([*keys, *self._of_kind("input_gradient")])
+        return self._found([*keys, *self._keys_of_kind(Kind.MODEL_GRAD_INPUT)])
 
     def _judged(
-        self, key: str, reference: np.ndarray | None, array: np.ndarray | None, rounding: float
+        self, key: ValueKey, reference: np.ndarray | None, array: np.ndarray | None, rounding: float
     ) -> TensorResult | None:
         result = self._without_place(key, reference, array, rounding)
         if result is None or not result.failed:
             return result
-        kind, _, name = key.partition("/")
-        return replace(result, place=self._place(kind, name, reference, array))
+        return replace(result, place=self._place(key, reference, array))
 
     def _without_place(
-        self, key: str, reference: np.ndarray | None, array: np.ndarray | None, rounding: float
+        self, key: ValueKey, reference: np.ndarray | None, array: np.ndarray | None, rounding: float
     ) -> TensorResult | None:
-        kind, _, name = key.partition("/")
-        shown = _SHOWN[kind].format(name)
+        shown = key.label + _SUFFIXES.get(key.kind, "")
         if array is None or reference is None:
-            return self._one_sided(kind, shown, reference, array)
+            return self._one_sided(key.kind, shown, reference, array)
         if math.isinf(rounding) and array.shape == reference.shape:
             overflows = not np.isfinite(reference).all()
             if overflows or (np.isfinite(array).all() and not reference.any()):
                 why = "not finite in torch float32 either" if overflows else "0 but for rounding"
                 return replace(declared(shown, array, why), comparison="by_itself")
         allowed = self._allowed(reference, rounding)
-        if kind == "given" and {reference.dtype.kind, array.dtype.kind} <= set("iu"):
+        if key.kind is Kind.INPUT and {reference.dtype.kind, array.dtype.kind} <= set("iu"):
             dtype = str(array.dtype)  # an index may be int32 here and int64 there
         else:
             dtype = self._alone.dtypes.get(key, str(reference.dtype))
@@ -210,21 +210,21 @@ class LayerJudge:
             comparison="by_itself",
         )
         # One element that jumps moves all gradients behind it, so of gradients no share is asked.
-        if result.failed and result.error is not None and not kind.endswith("gradient"):
+        if result.failed and result.error is not None and not key.kind.is_gradient:
             limit = allowed * largest_value(reference)
             self._shares[key] = float(np.mean(distance(reference, array) > limit))
         return result
 
     def _one_sided(
         self,
-        kind: str,
+        kind: Kind,
         shown: str,
         reference: np.ndarray | None,
         array: np.ndarray | None,
     ) -> TensorResult | None:
         """The failure where one side has no value; a gradient of zeros is as good as none."""
         given = reference if array is None else array
-        if given is None or not kind.endswith("gradient") or not given.any():
+        if given is None or not kind.is_gradient or not given.any():
             return None  # outputs of one side alone are for the end-to-end comparison
         side = "Paddle" if array is None else "torch"
         reason = f"no gradient in {side}: frozen, or cut off from the loss"
@@ -233,7 +233,7 @@ class LayerJudge:
     @functools.cached_property
     def _expected_gradients(self) -> ConvertedArrays:
         """Torch's gradients in Paddle's form."""
-        return to_paddle_layout(self._weight_map, self._alone.of_kind("gradient"))
+        return to_paddle_layout(self._weight_map, self._alone.of_kind(Kind.PARAMETER_GRAD))
 
     def _parameters(self) -> Iterator[tuple[Source, TensorResult]]:
         expected = self._expected_gradients
@@ -244,7 +244,7 @@ class LayerJudge:
                 continue
             rounding = max(self._rounding_of(torch_name) for torch_name in source.torch_names)
             reference = expected.arrays.get(name)
-            key = f"gradient/{names[name]}"
+            key = ValueKey(Kind.PARAMETER_GRAD, names[name])
             result = self._judged(key, reference, self._gradients[name], rounding)
             if result is not None:
                 yield source, result
@@ -252,9 +252,9 @@ class LayerJudge:
     def _rounding_of(self, parameter: str) -> float:
         owner = parameter.rpartition(".")[0]
         calls = [call for call in self._layers if f"{owner}.".startswith(f"{layer_of(call)}.")]
-        as_a_whole = [f"gradient@{call}/{parameter}" for call in calls]
-        keys = [f"gradient/{parameter}", *as_a_whole]
-        return max(self._alone.rounding.get(key, 0.0) for key in keys)
+        as_a_whole = [self._alone.rounding_of_containers.get((call, parameter)) for call in calls]
+        own = self._alone.rounding.get(ValueKey(Kind.PARAMETER_GRAD, parameter))
+        return max((error for error in (own, *as_a_whole) if error is not None), default=0.0)
 
     def _owner(self, source: Source) -> str:
         """The layer among those stopped at that a parameter belongs to; "" for none."""
@@ -271,57 +271,46 @@ class LayerJudge:
             return FLOAT32_AGAINST_FLOAT32
         return BY_ITSELF_RATIO * max(rounding, ONE_ROUNDING)
 
-    def _keys(self, call: str, *kinds: str) -> Iterator[str]:
-        for kind in kinds:
-            if kind.startswith("given"):
-                yield from (f"{kind}/{name}" for name in self._alone.given(call))
-            else:
-                yield from (f"{kind}/{name}" for name in self._alone.outputs[call])
+    def _keys_of_kind(self, kind: Kind) -> list[ValueKey]:
+        return [key for key in self._alone.values if key.kind is kind]
 
-    def _of_kind(self, kind: str) -> list[str]:
-        return [f"{kind}/{name}" for name in self._alone.of_kind(kind)]
-
-    def _found(self, keys: Iterable[str]) -> list[TensorResult]:
+    def _found(self, keys: Iterable[ValueKey]) -> list[TensorResult]:
         found = (lookup_value(key, self._results) for key in keys)
         return [result for result in found if result is not None]
 
     # Places ------------------------------------------------------------------------------------
 
-    def _place(
-        self, kind: str, name: str, reference: np.ndarray | None, array: np.ndarray | None
-    ) -> str:
+    def _place(self, key: ValueKey, reference: np.ndarray | None, array: np.ndarray | None) -> str:
         """How the report calls what is at fault where this value is wrong."""
-        if kind == "gradient":
-            return f"grad:{name}"
-        if kind in ("output", "input_gradient"):
+        if key.kind is Kind.PARAMETER_GRAD:
+            return f"grad:{key.name}"
+        if key.kind in (Kind.MODEL_OUTPUT, Kind.MODEL_GRAD_INPUT):
             return ""
-        call = self._call_of(kind, name)
-        if kind == "given":
-            return f"{self._alone.last_source(f'given/{name}', self._layers)} -> {call}"
-        if kind == "gave_gradient":
+        call = self._call_of(key)
+        if key.kind is Kind.INPUT:
+            return f"{self._alone.last_source(key, self._layers)} -> {call}"
+        if key.kind is Kind.GRAD_OUTPUT:
             return f"{call} -> {self._behind(call, reference, array)}"
         wrong = self._wrong_weights.get(layer_of(call))
         return f"weights:{wrong}" if wrong else call
 
-    def _call_of(self, kind: str, name: str) -> str:
-        if kind.startswith("given"):
-            return name.rpartition("[")[0]
-        return next(
-            call
-            for call in self._layers
-            if lookup_value(name, dict.fromkeys(self._alone.outputs[call], True))
-        )
+    def _call_of(self, key: ValueKey) -> str:
+        if key.kind in (Kind.INPUT, Kind.GRAD_INPUT):
+            return key.name
+        names = set(spellings(key.name))
+        return next(call for call in self._layers if names & set(self._alone.outputs[call]))
 
     def _behind(self, call: str, reference: np.ndarray | None, array: np.ndarray | None) -> str:
         """The first of the layers that an output goes to, or the one whose gradient is missing."""
         goes_to = {}
         for other in self._layers:
-            for key in self._alone.given(other):
-                if call in self._alone.sources(f"given/{key}", self._layers):
-                    goes_to[other] = self._alone.values.get(f"given_gradient/{key}")
-        for output in self._alone.of_kind("output"):
-            if call in self._alone.sources(f"output/{output}", self._layers):
-                goes_to.setdefault(output, self._alone.values.get(f"output_gradient/{output}"))
+            for key in self._alone.keys_of_call(other, Kind.INPUT):
+                if call in self._alone.sources(key, self._layers):
+                    goes_to[other] = self._alone.values.get(key._replace(kind=Kind.GRAD_INPUT))
+        for key in self._keys_of_kind(Kind.MODEL_OUTPUT):
+            if call in self._alone.sources(key, self._layers):
+                gradient = self._alone.values.get(key._replace(kind=Kind.MODEL_GRAD_OUTPUT))
+                goes_to.setdefault(key.label, gradient)
         if reference is not None and array is not None and array.shape == reference.shape:
             lacking = reference.astype(np.float64) - array
             alike = {other: _likeness(lacking, gradient) for other, gradient in goes_to.items()}

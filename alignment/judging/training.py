@@ -29,7 +29,7 @@ from alignment.tolerances import (
     SENSITIVITY,
 )
 from alignment.weights.layout import display_names, to_paddle_layout
-from alignment.weights.tensors import WeightMap
+from alignment.weights.tensors import Source, WeightMap
 
 TORCH_CLIP_EPSILON = 1e-6
 """torch divides by the norm plus this when it clips, Paddle by the norm: at small norms that is
@@ -65,9 +65,11 @@ class TrainJudge:
             self._number(
                 "learning rate", record.rate, ours.rate, self._optimizer_bound, "by_itself"
             ),
-            self._number("loss", record.loss, ours.loss, self._bound("loss")),
+            self._number("loss", record.loss, ours.loss, self._bound(self._sensitivity.loss)),
             *self._arrays("gradient", record.gradients, ours.gradients),
-            self._number("gradient norm", record.norm, ours.norm, self._bound("gradient norm")),
+            self._number(
+                "gradient norm", record.norm, ours.norm, self._bound(self._sensitivity.norm)
+            ),
             self._number(
                 "clipped gradient norm",
                 record.clipped_norm,
@@ -86,9 +88,8 @@ class TrainJudge:
             *self._buffers(record, ours, before),
         ]
 
-    def _bound(self, *keys: str) -> float:
-        """What is allowed end to end to a value that is made of torch's `keys`."""
-        sensitivity = max(self._sensitivity.get(key, 0.0) for key in keys)
+    def _bound(self, sensitivity: float) -> float:
+        """What is allowed end to end to a value that is as sensitive as this."""
         return min(1.0, max(FLOAT64_BOUND, SENSITIVITY * sensitivity))
 
     def _number(
@@ -126,7 +127,7 @@ class TrainJudge:
                     shown,
                     expected[name].astype(self._dtype),
                     ours[name].astype(self._dtype),
-                    allowed=bound or self._bound(*(f"{what}/{n}" for n in source.torch_names)),
+                    allowed=bound or self._bound(_largest(self._sensitivity.gradients, source)),
                     scale=scale,
                     comparison=comparison,
                     decides=self._decides or comparison == "by_itself",
@@ -166,7 +167,7 @@ class TrainJudge:
             if expected.dtype.kind != "f":
                 yield compare(shown, expected, own, allowed=0.0)
                 continue
-            bound = self._bound(*(f"buffer/{n}" for n in source.torch_names))
+            bound = self._bound(_largest(self._sensitivity.buffers, source))
             result = self._change(shown, expected, own, old, bound)
             if name in biased.arrays:
                 corrected = self._change(shown, biased.arrays[name], own, old, bound)
@@ -189,3 +190,8 @@ class TrainJudge:
         change = (own - old).astype(self._dtype)
         expected = (expected - old).astype(self._dtype)
         return compare(shown, expected, change, allowed=bound, decides=self._decides)
+
+
+def _largest(sensitivities: Mapping[str, float], source: Source) -> float:
+    """Return the largest sensitivity of the torch tensors that a Paddle tensor is made of."""
+    return max(sensitivities.get(name, 0.0) for name in source.torch_names)

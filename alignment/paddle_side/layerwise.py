@@ -14,7 +14,7 @@ from paddle.autograd import PyLayer
 from alignment.recording.calls import CallWatch
 from alignment.recording.layerwise import LayerwiseRun, SubstitutedCall
 from alignment.recording.nested import OpaqueValueError, flatten, replace_tensors
-from alignment.recording.trace import lookup_value
+from alignment.recording.value_key import Kind, ValueKey, lookup_value
 
 
 def watch_paddle(
@@ -47,26 +47,30 @@ def in_place_of(tensor: paddle.Tensor, reference: np.ndarray | None) -> paddle.T
     return _InPlaceOf.apply(tensor, reference)
 
 
-def all_in_place_of(value: Any, name: str, reference: Mapping[str, np.ndarray]) -> Any:
-    """The reference's values, by their names under `name`, with the gradients of these tensors.
+def all_in_place_of(
+    value: Any, kind: Kind, name: str, reference: Mapping[ValueKey, np.ndarray]
+) -> Any:
+    """The reference's values of a kind, by their names under `name`, with these gradients.
 
     Raises:
         OpaqueValueError: the value is no known structure.
     """
     parts = list(flatten(value, paddle.is_tensor, name))
-    values = (in_place_of(tensor, lookup_value(part, reference)) for part, tensor in parts)
+    values = (
+        in_place_of(tensor, lookup_value(ValueKey(kind, part), reference)) for part, tensor in parts
+    )
     return replace_tensors(value, paddle.is_tensor, values)
 
 
-def output_at_the_reference(output: Any, activations: Mapping[str, np.ndarray]) -> Any:
+def output_at_the_reference(output: Any, activations: Mapping[ValueKey, np.ndarray]) -> Any:
     """The reference's outputs with the gradients of a model's; `activations` as in its trace."""
-    return all_in_place_of(output, "output/output", activations)
+    return all_in_place_of(output, Kind.MODEL_OUTPUT, "output", activations)
 
 
 def at_the_reference(
     model: nn.Layer,
     rename: Mapping[str, str],
-    activations: Mapping[str, np.ndarray],
+    activations: Mapping[ValueKey, np.ndarray],
     matched: Mapping[str, str],
 ) -> CallWatch:
     """While it is active, each layer hands on the reference's output with its own gradient.
@@ -74,7 +78,7 @@ def at_the_reference(
     Args:
         model: the port.
         rename: from the pair.
-        activations: the reference's, by the names of its trace.
+        activations: the reference's, as in its trace.
         matched: {call of Paddle's: torch's}, see `match_calls`.
     """
 
@@ -82,7 +86,7 @@ def at_the_reference(
         if call not in matched:
             return None
         try:
-            return all_in_place_of(output, f"layer/{matched[call]}", activations)
+            return all_in_place_of(output, Kind.OUTPUT, matched[call], activations)
         except OpaqueValueError:
             return None  # it stays as it is; the forward step says so
 
@@ -154,7 +158,7 @@ class PaddleLayerwiseRun(LayerwiseRun):
         own: Sequence[paddle.Tensor],
         gradients: Sequence[np.ndarray | None],
         outputs: Sequence[np.ndarray],
-        reached: Sequence[str],
+        reached: Sequence[ValueKey],
     ) -> list[paddle.Tensor]:
         """See `LayerwiseRun.boundary`."""
         # A PyLayer wants no gradient for a tensor that needs none, and a value for each other.
@@ -211,7 +215,7 @@ class _Held:
 
     run: PaddleLayerwiseRun
     outputs: Sequence[np.ndarray]
-    reached: Sequence[str]
+    reached: Sequence[ValueKey]
     back: Sequence[tuple[np.ndarray | None, tuple[int, ...], str]]
 
 

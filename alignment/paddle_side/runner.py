@@ -26,6 +26,7 @@ from alignment.recording.determinism import OTHER_SEED, Repeat
 from alignment.recording.layerwise import LayerwiseReference, Observe
 from alignment.recording.nested import flatten, replace_tensors
 from alignment.recording.trace import LayerRecorder, Trace
+from alignment.recording.value_key import Kind, ValueKey
 from alignment.weights.models import load_paddle_state, paddle_state, paddle_tensors
 from alignment.weights.tensors import PaddleTensor, WeightMap
 
@@ -100,7 +101,7 @@ class PaddleSide:
             with watch:
                 output = model(*(_tensor(array, dtype) for array in self.pair.inputs))
             for name, tensor in flatten(output, paddle.is_tensor, "output"):
-                trace.values[f"output/{name}"] = array_of_paddle(tensor)
+                trace.values[ValueKey(Kind.MODEL_OUTPUT, name)] = array_of_paddle(tensor)
             trace.output = output
 
     def loss(self, dtype: str, output: Any) -> np.ndarray:
@@ -115,7 +116,7 @@ class PaddleSide:
     def backward(
         self,
         dtype: str,
-        activations: Mapping[str, np.ndarray],
+        activations: Mapping[ValueKey, np.ndarray],
         output_gradients: Mapping[str, np.ndarray],
         matched: Mapping[str, str],
     ) -> Trace:
@@ -128,8 +129,8 @@ class PaddleSide:
 
         Args:
             dtype: "float32" or "float64".
-            activations: the reference's values in `dtype`, by the names of its trace; where a
-                value is missing, the model's own is used.
+            activations: the reference's outputs of layers and model in `dtype`; where a value is
+                missing, the model's own is used.
             output_gradients: the reference's, by output name; empty to use the model's own.
             matched: {call of Paddle's: torch's}, see `match_calls`.
 
@@ -151,10 +152,13 @@ class PaddleSide:
             )
             trace = Trace()
             own = dict(zip(outputs, gradients, strict=True))
-            _add(trace, "output_gradient", own)
+            _add(trace, Kind.MODEL_GRAD_OUTPUT, own)
             _backward(outputs, own, output_gradients)
-            _add(trace, "gradient", {n: p.grad for n, p in model.named_parameters()})
-            _add(trace, "input_gradient", {f"inputs[{i}]": t.grad for i, t in enumerate(inputs)})
+            _add(trace, Kind.PARAMETER_GRAD, {n: p.grad for n, p in model.named_parameters()})
+            for index, tensor in enumerate(inputs):
+                if tensor.grad is not None:
+                    key = ValueKey(Kind.MODEL_GRAD_INPUT, "inputs", index)
+                    trace.values[key] = array_of_paddle(tensor.grad)
             return trace
 
     def by_themselves(
@@ -315,10 +319,10 @@ def _backward(
         paddle.autograd.backward([t for t, _ in sums.values()], [g for _, g in sums.values()])
 
 
-def _add(trace: Trace, kind: str, tensors: dict[str, paddle.Tensor | None]) -> None:
+def _add(trace: Trace, kind: Kind, tensors: Mapping[str, paddle.Tensor | None]) -> None:
     for name, tensor in tensors.items():
         if tensor is not None:
-            trace.values[f"{kind}/{name}"] = array_of_paddle(tensor)
+            trace.values[ValueKey(kind, name)] = array_of_paddle(tensor)
 
 
 @contextlib.contextmanager

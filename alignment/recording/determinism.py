@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from alignment.recording.calls import CallWatch
 from alignment.recording.layerwise import LayerwiseReference
 from alignment.recording.nested import flatten, replace_tensors
 from alignment.recording.trace import Trace
+from alignment.recording.value_key import Kind, ValueKey
 from alignment.tolerances import FLOAT32_FLOOR
 
 OTHER_SEED = 0x5DEECE66D
@@ -66,19 +67,23 @@ class Repeat:
     def end(self, call: str, layer: Any, output: Any) -> None:
         """Compare the output of a call."""
         args, kwargs = self._arguments.pop(call)
-        if self.call or not self._differs(output, call, self._first.values, "layer/"):
+        if self.call or not self._differs(output, call, self._first.values, Kind.OUTPUT):
             return
         self.call = call
-        own = {f"layer/{name}": self._to_array(t) for name, t in self._tensors(output, call)}
+        own = {
+            ValueKey(Kind.OUTPUT, name): self._to_array(tensor)
+            for name, tensor in self._tensors(output, call)
+        }
         self._watch.paused = True
         try:
-            self.by_itself = self._differs(layer(*args, **kwargs), call, own, "layer/")
+            self.by_itself = self._differs(layer(*args, **kwargs), call, own, Kind.OUTPUT)
         finally:
             self._watch.paused = False
 
     def finish(self, output: Any) -> None:
         """Compare the model's output."""
-        if not self.call and self._differs(output, "output", self._first.values, "output/"):
+        first = self._first.values
+        if not self.call and self._differs(output, "output", first, Kind.MODEL_OUTPUT):
             self.call = "output"
 
     def found(self, side: str, alone: LayerwiseReference) -> tuple[str, str] | None:
@@ -96,11 +101,14 @@ class Repeat:
             last = self._first.tree.finest(before)[-1:] or ["inputs[0]"]
             return f"{last[0]} -> {self.call}", reason
         layers = alone.tree.finest(alone.outputs)
-        return f"{alone.last_source(f'given/{self.call}[0]', layers)} -> {self.call}", reason
+        source = alone.last_source(ValueKey(Kind.INPUT, self.call, 0), layers)
+        return f"{source} -> {self.call}", reason
 
-    def _differs(self, output: Any, call: str, first: dict[str, np.ndarray], kind: str) -> bool:
+    def _differs(
+        self, output: Any, call: str, first: Mapping[ValueKey, np.ndarray], kind: Kind
+    ) -> bool:
         for name, tensor in self._tensors(output, call):
-            earlier = first.get(kind + name)
+            earlier = first.get(ValueKey(kind, name))
             if earlier is None:
                 continue
             array = self._to_array(tensor)

@@ -12,15 +12,6 @@ stops at every layer twice:
 In backward, the gradient that reaches a layer's output is observed likewise, and what goes on from
 the layer's input is the reference's. So neither a fault nor rounding spreads: each observed value
 differs from the reference's by what one layer, or the code between two layers, did to it.
-
-Values go by these keys; CALL and NAME are as in `alignment.recording.trace`:
-
-    given/CALL[i]           the i-th tensor among a call's arguments
-    gave/NAME               a call's output
-    gave_gradient/NAME      the gradient that reaches it
-    given_gradient/CALL[i]  the gradient that the layer makes of it for its argument
-    gradient/PARAMETER      the sum over all calls, and over code between the layers
-    output/NAME, output_gradient/NAME, input_gradient/inputs[i]    of the model itself
 """
 
 from __future__ import annotations
@@ -35,9 +26,16 @@ import numpy as np
 from alignment.pair import AlignmentError
 from alignment.recording.calls import CallTree, CallWatch
 from alignment.recording.nested import OpaqueValueError, flatten, replace_tensors
-from alignment.recording.trace import distinct, lookup_value
+from alignment.recording.trace import distinct
+from alignment.recording.value_key import (
+    Kind,
+    ValueKey,
+    lookup_value,
+    model_input,
+    values_of_kind,
+)
 
-Observe = Callable[[str, "np.ndarray | None"], None]
+Observe = Callable[[ValueKey, "np.ndarray | None"], None]
 """Told each value of a layerwise run under its key; None where there is no gradient."""
 
 
@@ -46,38 +44,48 @@ class LayerwiseReference:
     """What the reference's layers are given and give.
 
     Attributes:
-        values: by the keys of the module's docstring; float32, integers as they are.
+        values: what each call is given and gives, forth and back, and what the model does; float32,
+            integers as they are.
         inputs: {call: for each tensor among its arguments, which of the distinct ones it is}:
             [0, 0, 0] for attention over (x, x, x).
         outputs: {call: names of its outputs}.
-        origins: {key of a given or gave value: the values that it was made of, and the model's
-            `inputs[i]`}, the nearest ones only.
+        origins: {input or output of a call, or output of the model: the values that it was made
+            of, and the model's inputs}, the nearest ones only.
         tree: the calls.
-        rounding: {key: error of torch float32 by itself}; `gradient@CALL/PARAMETER` is the error
-            of a parameter's gradient where CALL as a whole is the layer.
+        rounding: {key: error of torch float32 by itself}.
+        rounding_of_containers: {(call, parameter): the same of the parameter's gradient where the
+            call as a whole is the layer}.
         dtypes: {key: dtype that torch's float32 run gives}, where it is not float32.
     """
 
-    values: dict[str, np.ndarray] = field(default_factory=dict)
+    values: dict[ValueKey, np.ndarray] = field(default_factory=dict)
     inputs: dict[str, list[int]] = field(default_factory=dict)
     outputs: dict[str, list[str]] = field(default_factory=dict)
-    origins: dict[str, list[str]] = field(default_factory=dict)
+    origins: dict[ValueKey, list[ValueKey]] = field(default_factory=dict)
     tree: CallTree = field(default_factory=CallTree)
-    rounding: dict[str, float] = field(default_factory=dict)
-    dtypes: dict[str, str] = field(default_factory=dict)
+    rounding: dict[ValueKey, float] = field(default_factory=dict)
+    rounding_of_containers: dict[tuple[str, str], float] = field(default_factory=dict)
+    dtypes: dict[ValueKey, str] = field(default_factory=dict)
 
-    def of_kind(self, kind: str) -> dict[str, np.ndarray]:
-        """The values under `kind/`, by the rest of their key."""
-        prefix = f"{kind}/"
-        return {k[len(prefix) :]: v for k, v in self.values.items() if k.startswith(prefix)}
+    def of_kind(self, kind: Kind) -> dict[str, np.ndarray]:
+        """Return the values of a kind by their labels."""
+        return values_of_kind(self.values, kind)
 
-    def given(self, call: str) -> list[str]:
-        """`CALL[i]` for each distinct tensor among a call's arguments."""
-        return [f"{call}[{index}]" for index in sorted(set(self.inputs[call]))]
+    def keys_of_call(self, call: str, *kinds: Kind) -> list[ValueKey]:
+        """Return the keys of a call's arguments, or of its outputs, or of their gradients."""
+        keys: list[ValueKey] = []
+        for kind in kinds:
+            if kind in (Kind.INPUT, Kind.GRAD_INPUT):
+                keys += [ValueKey(kind, call, i) for i in sorted(set(self.inputs[call]))]
+            else:
+                keys += [ValueKey(kind, name) for name in self.outputs[call]]
+        return keys
 
-    def sources(self, key: str, layers: Iterable[str]) -> list[str]:
-        """The calls among `layers`, and the model's inputs, that a value was made of."""
-        boundaries = {f"gave/{name}": call for call in layers for name in self.outputs[call]}
+    def sources(self, key: ValueKey, layers: Iterable[str]) -> list[str]:
+        """Return the calls among `layers`, and the model's inputs, that a value was made of."""
+        boundaries = {
+            output: call for call in layers for output in self.keys_of_call(call, Kind.OUTPUT)
+        }
         found: dict[str, None] = {}
         seen, waiting = set(), list(self.origins.get(key, ()))
         while waiting:
@@ -90,14 +98,14 @@ class LayerwiseReference:
             elif origin in self.origins:
                 waiting += self.origins[origin]
             else:
-                found[origin] = None
+                found[origin.label] = None
         return list(found)
 
-    def last_source(self, key: str, layers: Sequence[str]) -> str:
+    def last_source(self, key: ValueKey, layers: Sequence[str]) -> str:
         """The last of `layers`, in their order, that a value was made of, or the model's input."""
         order = {call: position for position, call in enumerate(layers)}
         sources = self.sources(key, layers)
-        return max(sources, key=lambda source: order.get(source, -1), default="inputs[0]")
+        return max(sources, key=lambda source: order.get(source, -1), default=model_input(0).label)
 
 
 @dataclass
@@ -160,15 +168,16 @@ class LayerwiseRun(ABC):
             output = model(*(self.clone(leaf) for leaf in leaves))
         named = dict(flatten(output, self.is_tensor, "output"))
         for name, tensor in named.items():
-            self.observe(f"output/{name}", self.array(tensor))
+            self.observe(ValueKey(Kind.MODEL_OUTPUT, name), self.array(tensor))
         if not self.backward:
             return
-        self.end(self.with_gradients(named.items(), "output_gradient"))
+        self.end(self.with_gradients(named.items(), Kind.MODEL_GRAD_OUTPUT))
         for index, leaf in enumerate(leaves):
             if self.is_float(leaf):
-                self.observe(f"input_gradient/inputs[{index}]", self.gradient_of(leaf))
+                key = ValueKey(Kind.MODEL_GRAD_INPUT, "inputs", index)
+                self.observe(key, self.gradient_of(leaf))
         for name, gradient in self.parameter_gradients(model).items():
-            self.observe(f"gradient/{name}", gradient)
+            self.observe(ValueKey(Kind.PARAMETER_GRAD, name), gradient)
 
     def _begin(self, call: str, layer: Any, args: tuple, kwargs: dict) -> Any:
         name = self._layers.get(call)
@@ -180,7 +189,7 @@ class LayerwiseRun(ABC):
             self.mismatched_calls.append(call)
             return None
         for tensor, index in zip(opened.own, opened.indices, strict=True):
-            self.observe(f"given/{name}[{index}]", self.array(tensor))
+            self.observe(ValueKey(Kind.INPUT, name, index), self.array(tensor))
         self._open[call] = opened
         return handed
 
@@ -193,7 +202,7 @@ class LayerwiseRun(ABC):
         indices = _assigned(given, own, self.alone.inputs.get(name))
         if indices is None:
             return None, None
-        values = (self.alone.values[f"given/{name}[{index}]"] for index in indices)
+        values = (self.alone.values[ValueKey(Kind.INPUT, name, index)] for index in indices)
         leaves = [self.tensor(array, leaf=True) for array in values]
         handed = [self.clone(leaf) for leaf in leaves]
         versions = [self.version(tensor) for tensor in handed]
@@ -213,20 +222,20 @@ class LayerwiseRun(ABC):
                 f"its output has another structure than torch's: {error}"
             ) from error
         for name, tensor in named:
-            self.observe(f"gave/{name}", self.array(tensor))
+            self.observe(ValueKey(Kind.OUTPUT, name), self.array(tensor))
         if self.backward:
-            pairs = self.with_gradients(named, "gave_gradient")
+            pairs = self.with_gradients(named, Kind.GRAD_OUTPUT)
             gradients = self.layer_gradients(opened, layer, pairs)
             for index, gradient in _summed(opened.indices, gradients).items():
-                self.observe(f"given_gradient/{opened.name}[{index}]", gradient)
+                self.observe(ValueKey(Kind.GRAD_INPUT, opened.name, index), gradient)
         handed_on = self._handed_on(opened, named)
         return replace_tensors(output, self.is_tensor, (handed_on[id(t)] for _, t in named))
 
-    def with_gradients(self, named: Iterable[tuple[str, Any]], kind: str) -> list[tuple]:
+    def with_gradients(self, named: Iterable[tuple[str, Any]], kind: Kind) -> list[tuple]:
         """(tensor, the reference's gradient of it), where both can have one and shapes agree."""
         sums: dict[int, tuple[Any, np.ndarray]] = {}  # one tensor may go by several names
         for name, tensor in named:
-            gradient = lookup_value(f"{kind}/{name}", self.alone.values)
+            gradient = lookup_value(ValueKey(kind, name), self.alone.values)
             fits = gradient is not None and gradient.shape == tuple(tensor.shape)
             if fits and self.needs_gradient(tensor):
                 earlier = sums.get(id(tensor))
@@ -243,16 +252,16 @@ class LayerwiseRun(ABC):
             first.setdefault(id(tensor), (name, tensor))
         outputs = []
         for name, tensor in first.values():
-            reference = lookup_value(f"gave/{name}", self.alone.values)
+            reference = lookup_value(ValueKey(Kind.OUTPUT, name), self.alone.values)
             outputs.append(self.array(tensor) if reference is None else reference)
         # Where two tensors stand for one of the reference's, its gradient goes to the first.
         gradients = [
             None
             if index in opened.indices[:position]
-            else self.alone.values.get(f"given_gradient/{opened.name}[{index}]")
+            else self.alone.values.get(ValueKey(Kind.GRAD_INPUT, opened.name, index))
             for position, index in enumerate(opened.indices)
         ]
-        reached = [f"gave_gradient/{name}" for name, _ in first.values()]
+        reached = [ValueKey(Kind.GRAD_OUTPUT, name) for name, _ in first.values()]
         made = self.boundary(opened.own, gradients, outputs, reached)
         handed_on = dict(zip(first, made, strict=True))
         for own, handed, version in zip(opened.own, opened.handed, opened.versions, strict=True):
@@ -308,7 +317,7 @@ class LayerwiseRun(ABC):
         own: Sequence[Any],
         gradients: Sequence[np.ndarray | None],
         outputs: Sequence[np.ndarray],
-        reached: Sequence[str],
+        reached: Sequence[ValueKey],
     ) -> list[Any]:
         """Tensors with the values `outputs` that depend on `own`.
 

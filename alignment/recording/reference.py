@@ -14,6 +14,7 @@ import numpy as np
 from alignment.recording.layerwise import LayerwiseReference
 from alignment.recording.trace import Trace
 from alignment.recording.train_record import TrainRecord
+from alignment.recording.value_key import ValueKey
 from alignment.weights.tensors import TensorSpec
 from factseg_paddle.files import sha256_of_array
 
@@ -34,7 +35,7 @@ class Reference:
         dtype: the dtype of that run: float64, or float32 where torch can't run it in float64.
         activations: layers and outputs of torch's float32 run, at which Paddle's float32 gradients
             are computed.
-        rounding: error of torch float32 against `trace`, by the trace's names.
+        rounding: error of torch float32 against `trace`.
         sensitivity: by how much layers, outputs and loss of the trace change when torch is
             perturbed, see `alignment.torch_side.perturbation`; in training mode.
         float32_dtypes: dtype of each value in torch's float32 run.
@@ -60,11 +61,11 @@ class Reference:
     received: dict[str, np.ndarray] = field(default_factory=dict)
     trace: Trace = field(default_factory=Trace)
     dtype: str = "float64"
-    activations: dict[str, np.ndarray] = field(default_factory=dict)
-    rounding: dict[str, float] = field(default_factory=dict)
-    sensitivity: dict[str, float] = field(default_factory=dict)
-    float32_dtypes: dict[str, str] = field(default_factory=dict)
-    discontinuities: dict[str, np.ndarray] = field(default_factory=dict)
+    activations: dict[ValueKey, np.ndarray] = field(default_factory=dict)
+    rounding: dict[ValueKey, float] = field(default_factory=dict)
+    sensitivity: dict[ValueKey, float] = field(default_factory=dict)
+    float32_dtypes: dict[ValueKey, str] = field(default_factory=dict)
+    discontinuities: dict[ValueKey, np.ndarray] = field(default_factory=dict)
     alone: LayerwiseReference = field(default_factory=LayerwiseReference)
     random: tuple[str, str] | None = None
     train: Callable[[str], Iterable[TrainRecord]] | None = None

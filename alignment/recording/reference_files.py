@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from alignment.recording.reference import ARRAYS, HEADER, Reference, hashes
 from alignment.recording.trace import Trace
 from alignment.recording.train_record import TrainRecord
 from alignment.recording.train_record_files import load_steps, save_steps
+from alignment.recording.value_key import Kind, ValueKey, from_text, layerwise_text, to_text
 from alignment.weights.tensors import TensorSpec
 from factseg_paddle.files import atomic_write_all, sha256_of_file
 
@@ -27,10 +29,10 @@ def save_reference(reference: Reference, folder: Path) -> None:
     groups = {
         "weights": reference.weights,
         "received": reference.received,
-        "values": reference.trace.values,
-        "activations": reference.activations,
-        "jumps": reference.discontinuities,
-        "alone": reference.alone.values,
+        "values": _by_text(reference.trace.values),
+        "activations": _by_text(reference.activations),
+        "jumps": {key.label: array for key, array in reference.discontinuities.items()},
+        "alone": _by_text(reference.alone.values, layerwise_text),
         **{f"checks/{step}": values for step, values in reference.checks.items()},
     }
     # Members are numbered: a tensor's name need not be a file's.
@@ -48,18 +50,11 @@ def save_reference(reference: Reference, folder: Path) -> None:
         "tree": asdict(reference.trace.tree),
         "unread": reference.trace.unread,
         "dtype": reference.dtype,
-        "rounding": reference.rounding,
-        "sensitivity": reference.sensitivity,
-        "float32_dtypes": reference.float32_dtypes,
+        "rounding": _by_text(reference.rounding),
+        "sensitivity": _by_text(reference.sensitivity),
+        "float32_dtypes": _by_text(reference.float32_dtypes),
         "checks": list(reference.checks),
-        "alone": {
-            "inputs": reference.alone.inputs,
-            "outputs": reference.alone.outputs,
-            "origins": reference.alone.origins,
-            "tree": asdict(reference.alone.tree),
-            "rounding": reference.alone.rounding,
-            "dtypes": reference.alone.dtypes,
-        },
+        "alone": _layerwise_header(reference.alone),
         "random": reference.random,
         "environment": reference.environment,
         "identity": reference.identity,
@@ -114,18 +109,21 @@ def load_reference(folder: Path) -> Reference:
             weights=groups.get("weights", {}),
             received=groups.get("received", {}),
             trace=Trace(
-                groups.get("values", {}),
+                _by_key(groups.get("values", {})),
                 calls=header["calls"],
                 tree=CallTree(**header["tree"]),
                 unread=header["unread"],
             ),
             dtype=header["dtype"],
-            activations=groups.get("activations", {}),
-            rounding=header["rounding"],
-            sensitivity=header["sensitivity"],
-            float32_dtypes=header["float32_dtypes"],
-            discontinuities=groups.get("jumps", {}),
-            alone=_alone(groups.get("alone", {}), header["alone"]),
+            activations=_by_key(groups.get("activations", {})),
+            rounding=_by_key(header["rounding"]),
+            sensitivity=_by_key(header["sensitivity"]),
+            float32_dtypes=_by_key(header["float32_dtypes"]),
+            discontinuities={
+                ValueKey(Kind.MODEL_GRAD_OUTPUT, name): array
+                for name, array in groups.get("jumps", {}).items()
+            },
+            alone=_layerwise(groups.get("alone", {}), header["alone"]),
             random=header["random"] and tuple(header["random"]),
             checks={step: groups.get(f"checks/{step}", {}) for step in header["checks"]},
             environment=header["environment"],
@@ -166,5 +164,61 @@ def _add_training(reference: Reference, folder: Path, header: dict) -> None:
     reference.random_training = header["random"] and tuple(header["random"])
 
 
-def _alone(values: dict[str, np.ndarray], header: dict) -> LayerwiseReference:
-    return LayerwiseReference(values, **header | {"tree": CallTree(**header["tree"])})
+def _by_text(
+    values: Mapping[ValueKey, Any], text: Callable[[ValueKey], str] = to_text
+) -> dict[str, Any]:
+    return {text(key): value for key, value in values.items()}
+
+
+def _by_key(values: Mapping[str, Any]) -> dict[ValueKey, Any]:
+    return {from_text(text): value for text, value in values.items()}
+
+
+_IN_CONTAINER = "gradient@"
+"""Begins the text for the rounding of a parameter's gradient in a call: `gradient@CALL/NAME`."""
+
+
+def _layerwise_header(layerwise: LayerwiseReference) -> dict[str, Any]:
+    containers = layerwise.rounding_of_containers
+    return {
+        "inputs": layerwise.inputs,
+        "outputs": layerwise.outputs,
+        "origins": {
+            layerwise_text(key): [layerwise_text(origin) for origin in origins]
+            for key, origins in layerwise.origins.items()
+        },
+        "tree": asdict(layerwise.tree),
+        "rounding": _by_text(layerwise.rounding, layerwise_text)
+        | {f"{_IN_CONTAINER}{call}/{name}": error for (call, name), error in containers.items()},
+        "dtypes": _by_text(layerwise.dtypes, layerwise_text),
+    }
+
+
+def _layerwise(values: Mapping[str, np.ndarray], header: dict) -> LayerwiseReference:
+    rounding, read = header["rounding"], _by_key(values)
+    containers = {text for text in rounding if text.startswith(_IN_CONTAINER)}
+    return LayerwiseReference(
+        values=read,
+        inputs=header["inputs"],
+        outputs=header["outputs"],
+        origins={
+            from_text(text): [from_text(origin) for origin in origins]
+            for text, origins in header["origins"].items()
+        },
+        tree=CallTree(**header["tree"]),
+        rounding=_by_key({text: rounding[text] for text in rounding if text not in containers}),
+        rounding_of_containers={
+            _call_and_parameter(text, read): rounding[text] for text in containers
+        },
+        dtypes=_by_key(header["dtypes"]),
+    )
+
+
+def _call_and_parameter(text: str, values: Mapping[ValueKey, Any]) -> tuple[str, str]:
+    """Return what `gradient@CALL/NAME` is of; a layer's name may hold a slash itself."""
+    parts = text.removeprefix(_IN_CONTAINER).split("/")
+    for end in range(1, len(parts)):
+        call, parameter = "/".join(parts[:end]), "/".join(parts[end:])
+        if ValueKey(Kind.PARAMETER_GRAD, parameter) in values:
+            return call, parameter
+    raise KeyError(text)

@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from alignment.pair import AlignmentError
+from alignment.recording.value_key import Kind, ValueKey, to_text
 from factseg_paddle.files import atomic_write_all
+
+_KINDS = {
+    "forward": (Kind.OUTPUT, Kind.MODEL_OUTPUT),
+    "loss": (Kind.LOSS,),
+    "backward": (Kind.MODEL_GRAD_OUTPUT, Kind.PARAMETER_GRAD, Kind.MODEL_GRAD_INPUT),
+}
+"""The step whose file holds a value of a run."""
 
 
 def save_reprod_log(path: Path, values: Mapping[str, np.ndarray]) -> None:
@@ -39,14 +47,11 @@ class ReprodLog:
         if self.folder:
             save_reprod_log(self.folder / f"{step}_{side}.npy", values)
 
-    def write_trace(self, steps: Sequence[str], side: str, values: dict[str, np.ndarray]) -> None:
+    def write_trace(
+        self, steps: Sequence[str], side: str, values: Mapping[ValueKey, np.ndarray]
+    ) -> None:
         """Write what a run left, by steps."""
-        kinds = {
-            "forward": ("layer/", "output/"),
-            "loss": ("loss/",),
-            "backward": ("output_gradient/", "gradient/", "input_gradient/"),
-        }
-        for step, prefixes in kinds.items():
+        for step, kinds in _KINDS.items():
             if step in steps:
-                chosen = {key: v for key, v in values.items() if key.startswith(prefixes)}
+                chosen = {to_text(key): v for key, v in values.items() if key.kind in kinds}
                 self.write(step, side, chosen)

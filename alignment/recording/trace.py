@@ -1,16 +1,4 @@
-"""What one run of one model leaves behind.
-
-Values are kept under flat names, in the order in which they arose:
-
-    layer/NAME            output of a layer's call; `NAME#2` is its second call
-    output/NAME           what the model returned
-    loss/loss             the loss
-    output_gradient/NAME  the loss's gradient with respect to the model's output
-    input_gradient/NAME   gradient with respect to the model's input
-    gradient/NAME         gradient with respect to a parameter
-
-NAME is the layer's structured name as torch spells it; parameters keep their own framework's.
-"""
+"""What one run of one model leaves behind."""
 
 from __future__ import annotations
 
@@ -22,6 +10,7 @@ import numpy as np
 
 from alignment.recording.calls import CallTree
 from alignment.recording.nested import OpaqueValueError, flatten
+from alignment.recording.value_key import Kind, ValueKey, values_of_kind
 
 
 @dataclass
@@ -29,37 +18,38 @@ class Trace:
     """The values of one run, and what is said about them.
 
     Attributes:
-        values: see the module's docstring.
-        calls: {NAME of a layer's value: name of the call}, where a call gave several values.
+        values: outputs of the layers' calls, the model's output, the loss, and gradients of the
+            model's output, inputs and parameters, in the order in which they arose. Layers are
+            spelt as torch spells them; parameters keep their own framework's names.
+        calls: {name of a layer's output: the call}, where a call gave several.
         tree: which layers were called, in order.
         loss_terms: sum of |output x gradient| over all outputs, the size of the loss's terms.
         unread: calls whose output is no known structure, with a reason.
         output: the model's output, for its structure.
     """
 
-    values: dict[str, np.ndarray] = field(default_factory=dict)
+    values: dict[ValueKey, np.ndarray] = field(default_factory=dict)
     calls: dict[str, str] = field(default_factory=dict)
     tree: CallTree = field(default_factory=CallTree)
     unread: list[str] = field(default_factory=list)
     loss_terms: float = 0.0
     output: Any = None
 
-    def of_kind(self, kind: str) -> dict[str, np.ndarray]:
-        """The values under `kind/`, by the rest of their name."""
-        prefix = f"{kind}/"
-        return {k[len(prefix) :]: v for k, v in self.values.items() if k.startswith(prefix)}
+    def of_kind(self, kind: Kind) -> dict[str, np.ndarray]:
+        """Return the values of a kind by name."""
+        return values_of_kind(self.values, kind)
 
-    def layers(self, matched: Mapping[str, str]) -> dict[str, np.ndarray]:
-        """The layers' values of calls that have a counterpart, under its name.
+    def layers(self, matched: Mapping[str, str]) -> dict[ValueKey, np.ndarray]:
+        """Return the layers' outputs of calls that have a counterpart, under its name.
 
         Args:
             matched: {call here: call there}, from `match_calls`.
         """
         found = {}
-        for name, array in self.of_kind("layer").items():
+        for name, array in self.of_kind(Kind.OUTPUT).items():
             call = self.calls.get(name, name)
             if call in matched:
-                found[matched[call] + name[len(call) :]] = array
+                found[ValueKey(Kind.OUTPUT, matched[call] + name[len(call) :])] = array
         return found
 
 
@@ -96,7 +86,7 @@ class LayerRecorder:
             self._trace.unread.append(str(error))
             return
         for name, tensor in parts:
-            self._trace.values[f"layer/{name}"] = self._copy(tensor)
+            self._trace.values[ValueKey(Kind.OUTPUT, name)] = self._copy(tensor)
             if name != call:
                 self._trace.calls[name] = call
 
@@ -107,17 +97,6 @@ class LayerRecorder:
         array = self._to_array(tensor)
         self._last = (tensor, version, array)
         return array
-
-
-def lookup_value(name: str, values: Mapping[str, Any]) -> Any:
-    """The value under `name`; a lone tensor stands for the first of several and the reverse.
-
-    torch's MultiheadAttention returns its weights too, Paddle's does not unless asked.
-    """
-    for candidate in (name, f"{name}[0]", name.removesuffix("[0]")):
-        if candidate in values:
-            return values[candidate]
-    return None
 
 
 def distinct(tensors: Iterator[Any]) -> list[Any]:

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from alignment.recording.value_key import ValueKey
+
 Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class StepSensitivity:
+    """Relative changes when torch is perturbed, see `alignment.torch_side.perturbation`.
+
+    Attributes:
+        loss: of the loss.
+        norm: of the norm of all gradients.
+        gradients: of the gradients by parameter.
+        buffers: of what the step adds to the buffers.
+    """
+
+    loss: float = 0.0
+    norm: float = 0.0
+    gradients: Mapping[str, float] = field(default_factory=dict)
+    buffers: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -30,8 +49,7 @@ class TrainRecord:
         activations: outputs of the layers and of the model, named as in a `Trace`; in the dtype of
             the run.
         calls: the layers' calls in order.
-        sensitivity: by how much `loss`, `gradient norm`, `gradient/NAME` and what is added to
-            `buffer/NAME` change when torch is perturbed, see `alignment.torch_side.perturbation`.
+        sensitivity: by how much the step changes when torch is perturbed.
     """
 
     step: int
@@ -45,9 +63,9 @@ class TrainRecord:
     biased: Arrays = field(default_factory=dict)
     samples: dict[str, int] = field(default_factory=dict)
     slots: dict[str, Arrays] = field(default_factory=dict)
-    activations: Arrays = field(default_factory=dict)
+    activations: dict[ValueKey, np.ndarray] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
-    sensitivity: dict[str, float] = field(default_factory=dict)
+    sensitivity: StepSensitivity = field(default_factory=StepSensitivity)
 
 
 @dataclass

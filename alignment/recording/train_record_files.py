@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from alignment.pair import AlignmentError
-from alignment.recording.train_record import TrainRecord
+from alignment.recording.train_record import StepSensitivity, TrainRecord
+from alignment.recording.value_key import from_text, to_text
 from factseg_paddle.files import atomic_write, sha256_of_file
 
-_NUMBERS = ("step", "rate", "loss", "norm", "clipped_norm", "samples", "sensitivity", "calls")
-_ARRAYS = ("gradients", "updates", "buffers", "biased", "activations")
+_NUMBERS = ("step", "rate", "loss", "norm", "clipped_norm", "samples", "calls")
+_ARRAYS = ("gradients", "updates", "buffers", "biased")
 
 
 def save_steps(folder: Path, records: Iterable[TrainRecord]) -> list[dict[str, Any]]:
@@ -21,6 +22,7 @@ def save_steps(folder: Path, records: Iterable[TrainRecord]) -> list[dict[str, A
     headers = []
     for record in records:
         groups = {kind: getattr(record, kind) for kind in _ARRAYS}
+        groups["activations"] = {to_text(key): v for key, v in record.activations.items()}
         groups |= {f"slots/{name}": own for name, own in record.slots.items()}
         names = [(group, name) for group, values in groups.items() for name in values]
         path = folder / f"record_torch_train_{record.step:02}.npz"
@@ -28,6 +30,7 @@ def save_steps(folder: Path, records: Iterable[TrainRecord]) -> list[dict[str, A
             np.savez(temporary, **{f"a{i}": groups[g][n] for i, (g, n) in enumerate(names)})
             sha256 = sha256_of_file(temporary)
         numbers = {key: getattr(record, key) for key in _NUMBERS}
+        numbers["sensitivity"] = _by_text(record.sensitivity)
         headers.append(numbers | {"file": path.name, "sha256": sha256, "names": names})
     return headers
 
@@ -42,14 +45,35 @@ def load_steps(folder: Path, headers: Sequence[dict[str, Any]]) -> Iterator[Trai
         path = folder / Path(header["file"]).name
         if not path.is_file() or sha256_of_file(path) != header["sha256"]:
             raise AlignmentError(f"{path} is missing or was changed; record again")
-        record = TrainRecord(**{key: header[key] for key in _NUMBERS})
+        sensitivity = _sensitivity(header["sensitivity"])
+        numbers = {key: header[key] for key in _NUMBERS}
+        record = TrainRecord(**numbers, sensitivity=sensitivity)
         with np.load(path, allow_pickle=False) as arrays:
             for index, (group, name) in enumerate(header["names"]):
                 kind, _, parameter = group.partition("/")
-                values = (
-                    record.slots.setdefault(parameter, {})
-                    if kind == "slots"
-                    else getattr(record, kind)
-                )
-                values[name] = arrays[f"a{index}"]
+                if kind == "activations":
+                    record.activations[from_text(name)] = arrays[f"a{index}"]
+                elif kind == "slots":
+                    record.slots.setdefault(parameter, {})[name] = arrays[f"a{index}"]
+                else:
+                    getattr(record, kind)[name] = arrays[f"a{index}"]
         yield record
+
+
+def _by_text(sensitivity: StepSensitivity) -> dict[str, float]:
+    return {
+        "loss": sensitivity.loss,
+        **{f"gradient/{name}": change for name, change in sensitivity.gradients.items()},
+        **{f"buffer/{name}": change for name, change in sensitivity.buffers.items()},
+        "gradient norm": sensitivity.norm,
+    }
+
+
+def _sensitivity(by_text: Mapping[str, float]) -> StepSensitivity:
+    groups: dict[str, dict[str, float]] = {"gradient": {}, "buffer": {}}
+    for text, change in by_text.items():
+        kind, slash, name = text.partition("/")
+        if slash:
+            groups[kind][name] = change
+    loss, norm = by_text.get("loss", 0.0), by_text.get("gradient norm", 0.0)
+    return StepSensitivity(loss, norm, groups["gradient"], groups["buffer"])

@@ -12,6 +12,7 @@ from alignment.pair import AlignmentError
 from alignment.recording.reference import Reference
 from alignment.recording.reprod_log import ReprodLog
 from alignment.recording.trace import Trace
+from alignment.recording.value_key import LOSS, Kind, ValueKey
 from alignment.weights.layout import to_torch_layout
 from alignment.weights.tensors import WeightMap
 
@@ -151,7 +152,7 @@ class PaddleRuns:
             self._side.forward(dtype, trace)
             done.append("forward")
             if {"loss", "backward"} & set(self._steps):
-                trace.values["loss/loss"] = self._side.loss(dtype, trace.output)
+                trace.values[LOSS] = self._side.loss(dtype, trace.output)
                 done.append("loss")
             trace.output = None
             if "backward" in self._steps:
@@ -168,7 +169,7 @@ class PaddleRuns:
         return self._side.backward(
             dtype,
             activations,
-            reference.trace.of_kind("output_gradient"),
+            reference.trace.of_kind(Kind.MODEL_GRAD_OUTPUT),
             matched_calls(reference, trace),
         )
 
@@ -183,9 +184,10 @@ class PaddleRuns:
         self._results[step].append(absent("the Paddle side", None, reason, place))
 
     def _write(self, trace: Trace) -> None:
-        others = {k: v for k, v in trace.values.items() if not k.startswith("gradient/")}
-        ours = to_torch_layout(trace.of_kind("gradient"), self._weight_map, self._reference.specs)
-        renamed = {f"gradient/{name}": array for name, array in ours.items()}
+        kind = Kind.PARAMETER_GRAD
+        others = {key: array for key, array in trace.values.items() if key.kind is not kind}
+        ours = to_torch_layout(trace.of_kind(kind), self._weight_map, self._reference.specs)
+        renamed = {ValueKey(kind, name): array for name, array in ours.items()}
         self._log.write_trace(self._chosen, "paddle", others | renamed)
 
 

@@ -13,6 +13,7 @@ from alignment.pair import AlignmentError, Pair
 from alignment.recording.reference import Reference
 from alignment.recording.reprod_log import ReprodLog
 from alignment.recording.trace import Trace
+from alignment.recording.value_key import LOSS
 from alignment.report.results import StepResult
 from alignment.steps.models import PaddleRuns
 from alignment.steps.torch_reference import Progress, runs_models
@@ -32,7 +33,7 @@ def run_paddle_alone(pair: Pair, steps: Sequence[str], out: Path, *, device: str
         trace = Trace()
         side.forward("float32", trace)
         if pair.paddle_loss:
-            trace.values["loss/loss"] = side.loss("float32", trace.output)
+            trace.values[LOSS] = side.loss("float32", trace.output)
         if "backward" in steps:
             trace.values |= side.backward("float32", {}, {}, {}).values
         log.write_trace(steps, "paddle", trace.values)

@@ -15,6 +15,7 @@ from alignment.pair import AlignmentError, Pair
 from alignment.recording.reference import Reference
 from alignment.recording.reprod_log import ReprodLog
 from alignment.recording.trace import Trace
+from alignment.recording.value_key import LOSS, Kind, ValueKey
 from alignment.steps.environment import environment_of, give_back_free_memory
 from alignment.steps.train import run_torch_train
 
@@ -58,7 +59,7 @@ def run_torch(
             reference.trace = side.run("float64", backward=backward)
         except AlignmentError as error:
             reference.notes.append(f"judged in float32 alone, since {error}")
-        if reference.trace.of_kind("output_gradient"):
+        if reference.trace.of_kind(Kind.MODEL_GRAD_OUTPUT):
             tell("torch float64, the loss at perturbed outputs")
             reference.discontinuities = side.gradient_discontinuities(reference.trace)
         tell("torch float32")
@@ -71,9 +72,10 @@ def run_torch(
             reference.rounding = _rounding(reference, trace)
         reference.trace.output = None
         if backward:
-            activations = ("layer/", "output/")
             reference.activations = {
-                key: array for key, array in trace.values.items() if key.startswith(activations)
+                key: array
+                for key, array in trace.values.items()
+                if key.kind in (Kind.OUTPUT, Kind.MODEL_OUTPUT)
             }
         _look_closer(reference, side, trace, backward=backward, tell=tell)
     if "train" in steps:
@@ -92,7 +94,7 @@ def _look_closer(
     """Is torch random, and what is each layer given by itself?"""
     tell("torch a second time")
     repeat = side.repeat(trace)
-    gradients = reference.trace.of_kind("output_gradient") if backward else {}
+    gradients = reference.trace.of_kind(Kind.MODEL_GRAD_OUTPUT) if backward else {}
     tell("torch layer by layer")
     try:
         reference.alone = side.alone(reference.dtype, gradients)
@@ -104,24 +106,23 @@ def _look_closer(
     reference.random = repeat.found("torch", reference.alone)
 
 
-def _rounding(reference: Reference, trace: Trace) -> dict[str, float]:
+def _rounding(reference: Reference, trace: Trace) -> dict[ValueKey, float]:
     """How far torch's float32 run is from its float64 run."""
     scales = {kind: scale_of(reference.trace.of_kind(kind).values()) for kind in KINDS}
     errors = {}
     for key, exact in reference.trace.values.items():
         if key in trace.values:
-            kind, _, name = key.partition("/")
-            discontinuities = (
-                reference.discontinuities.get(name) if kind == "output_gradient" else None
-            )
             errors[key] = relative_error(
-                exact, trace.values[key], scale=scales[kind], discontinuities=discontinuities
+                exact,
+                trace.values[key],
+                scale=scales[key.kind],
+                discontinuities=reference.discontinuities.get(key),
             )
-    loss = largest_value(reference.trace.values.get("loss/loss", 0.0))
+    loss = largest_value(reference.trace.values.get(LOSS, 0.0))
     terms = reference.trace.loss_terms
     if loss and np.isfinite(terms):
         # torch's own sum may be exact by luck where large terms cancel.
-        errors["loss/loss"] = max(errors["loss/loss"], 2.0**-24 * terms / loss)
+        errors[LOSS] = max(errors[LOSS], 2.0**-24 * terms / loss)
     return errors
 
 

@@ -12,7 +12,8 @@ from alignment.compare import relative_error
 from alignment.recording.calls import CallWatch
 from alignment.recording.layerwise import LayerwiseReference, LayerwiseRun, SubstitutedCall
 from alignment.recording.nested import flatten
-from alignment.recording.trace import LayerRecorder, Trace, lookup_value
+from alignment.recording.trace import LayerRecorder, Trace
+from alignment.recording.value_key import Kind, ValueKey, lookup_value
 from alignment.weights.models import array_of_torch
 
 PERTURBATION = 2.0**-23
@@ -78,7 +79,7 @@ class TorchLayerwiseRun(LayerwiseRun):
         self._moved_sums: dict[int, torch.Tensor] = {}
         self._generator = torch.Generator().manual_seed(0)
 
-    def _measure(self, key: str, array: np.ndarray | None) -> None:
+    def _measure(self, key: ValueKey, array: np.ndarray | None) -> None:
         reference = lookup_value(key, self.alone.values)
         if reference is not None and array is not None:
             error = relative_error(reference, array)
@@ -104,8 +105,8 @@ class TorchLayerwiseRun(LayerwiseRun):
             self._watch.paused = False
         named = list(flatten(output, torch.is_tensor, call))
         for name, tensor in named:
-            self._measure(f"gave/{name}", self.array(tensor))
-        pairs = self.with_gradients(named, "gave_gradient") if self.backward else []
+            self._measure(ValueKey(Kind.OUTPUT, name), self.array(tensor))
+        pairs = self.with_gradients(named, Kind.GRAD_OUTPUT) if self.backward else []
         if pairs:
             self._measure_gradients(fed, layer, pairs)
 
@@ -114,13 +115,14 @@ class TorchLayerwiseRun(LayerwiseRun):
     ) -> None:
         gradients, parameters = self._back(pairs, fed.leaves, layer, moved=False)
         for index, gradient in enumerate(gradients):
-            self._measure(f"given_gradient/{fed.name}[{index}]", _array_or_none(gradient))
+            key = ValueKey(Kind.GRAD_INPUT, fed.name, index)
+            self._measure(key, _array_or_none(gradient))
         for parameter, gradient in parameters.items():
             name = self._names[id(parameter)]
-            reference = self.alone.values.get(f"gradient/{name}")
+            reference = self.alone.values.get(ValueKey(Kind.PARAMETER_GRAD, name))
             if reference is not None and gradient is not None:
                 error = relative_error(reference, array_of_torch(gradient))
-                self.alone.rounding[f"gradient@{fed.name}/{name}"] = error
+                self.alone.rounding_of_containers[fed.name, name] = error
 
     def layer_gradients(
         self, fed: SubstitutedCall, layer: Any, pairs: Sequence[tuple]
@@ -134,10 +136,11 @@ class TorchLayerwiseRun(LayerwiseRun):
                     earlier = sums.get(id(parameter))
                     sums[id(parameter)] = gradient if earlier is None else earlier + gradient
         for index, gradient in enumerate(moved):
-            self._measure_moved(f"given_gradient/{fed.name}[{index}]", _array_or_none(gradient))
+            key = ValueKey(Kind.GRAD_INPUT, fed.name, index)
+            self._measure_moved(key, _array_or_none(gradient))
         return [_array_or_none(gradient) for gradient in gradients]
 
-    def _measure_moved(self, key: str, array: np.ndarray | None) -> None:
+    def _measure_moved(self, key: ValueKey, array: np.ndarray | None) -> None:
         reference = self.alone.values.get(key)
         if reference is not None and array is not None:
             error = min(relative_error(reference, array), WORST_PERTURBED)
@@ -183,7 +186,7 @@ class TorchLayerwiseRun(LayerwiseRun):
         for name, parameter in model.named_parameters():
             total = _sum(self._sums.get(id(parameter)), parameter.grad)
             moved = _sum(self._moved_sums.get(id(parameter)), parameter.grad)
-            self._measure_moved(f"gradient/{name}", _array_or_none(moved))
+            self._measure_moved(ValueKey(Kind.PARAMETER_GRAD, name), _array_or_none(moved))
             made[name] = _array_or_none(total)
         return made
 
@@ -227,7 +230,7 @@ class TorchLayerwiseRun(LayerwiseRun):
         own: Sequence[torch.Tensor],
         gradients: Sequence[np.ndarray | None],
         outputs: Sequence[np.ndarray],
-        reached: Sequence[str],
+        reached: Sequence[ValueKey],
     ) -> list[torch.Tensor]:
         """See `LayerwiseRun.boundary`."""
         floats = [(t, g) for t, g in zip(own, gradients, strict=True) if t.requires_grad]

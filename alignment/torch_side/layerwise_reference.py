@@ -12,6 +12,7 @@ import torch
 from alignment.recording.layerwise import LayerwiseReference
 from alignment.recording.nested import OpaqueValueError, flatten, replace_tensors
 from alignment.recording.trace import distinct
+from alignment.recording.value_key import Kind, ValueKey, model_input
 from alignment.torch_side.layerwise import is_float, watch_torch
 from alignment.torch_side.provenance import Origins
 from alignment.weights.models import array_of_torch
@@ -41,7 +42,7 @@ class LayerwiseReferenceRecorder:
         self._inputs = [self._tensor(array) for array in inputs]
         for index, tensor in enumerate(self._inputs):
             tensor.requires_grad_(tensor.is_floating_point())
-            self._origins.set(tensor, f"inputs[{index}]")
+            self._origins.set(tensor, model_input(index))
         self._anchor = torch.zeros(1, dtype=torch.float32, requires_grad=True)
         watch = watch_torch(model, {}, self._begin, self._end)
         with watch, torch.enable_grad(), self._origins:
@@ -51,8 +52,9 @@ class LayerwiseReferenceRecorder:
             del self.alone.inputs[call]
         named = dict(flatten(output, torch.is_tensor, "output"))
         for name, tensor in named.items():
-            self._keep(f"output/{name}", tensor)
-            self.alone.origins[f"output/{name}"] = self._origins.of(tensor)
+            key = ValueKey(Kind.MODEL_OUTPUT, name)
+            self._keep(key, tensor)
+            self.alone.origins[key] = self._origins.of(tensor)
         if output_gradients:
             self._go_back(model, named, output_gradients)
         return self.alone
@@ -63,7 +65,10 @@ class LayerwiseReferenceRecorder:
         named: Mapping[str, torch.Tensor],
         output_gradients: Mapping[str, np.ndarray],
     ) -> None:
-        rounded = {n: self._keep(f"output_gradient/{n}", g) for n, g in output_gradients.items()}
+        rounded = {
+            name: self._keep(ValueKey(Kind.MODEL_GRAD_OUTPUT, name), gradient)
+            for name, gradient in output_gradients.items()
+        }
         pairs = [
             (tensor, self._tensor(rounded[name]).to(tensor.dtype))
             for name, tensor in named.items()
@@ -73,17 +78,20 @@ class LayerwiseReferenceRecorder:
             torch.autograd.backward([t for t, _ in pairs], [g for _, g in pairs])
         for index, tensor in enumerate(self._inputs):
             if tensor.grad is not None:
-                self._keep(f"input_gradient/inputs[{index}]", tensor.grad)
+                self._keep(ValueKey(Kind.MODEL_GRAD_INPUT, "inputs", index), tensor.grad)
         for name, parameter in model.named_parameters():
             if parameter.grad is not None:
-                self._keep(f"gradient/{name}", parameter.grad)
+                self._keep(ValueKey(Kind.PARAMETER_GRAD, name), parameter.grad)
 
     def _begin(self, call: str, _module: torch.nn.Module, args: tuple, kwargs: dict) -> Any:
         given = [t for _, t in flatten((args, kwargs), torch.is_tensor, strict=False)]
         own = distinct(given)
         position = {id(tensor): index for index, tensor in enumerate(own)}
         self.alone.inputs[call] = [position[id(tensor)] for tensor in given]
-        rounded = [self._passed(tensor, f"given/{call}[{i}]") for i, tensor in enumerate(own)]
+        rounded = [
+            self._passed(tensor, ValueKey(Kind.INPUT, call, index))
+            for index, tensor in enumerate(own)
+        ]
         versions = [tensor._version for tensor in rounded]
         self._open[call] = (own, rounded, versions)
         by_own = {id(o): r for o, r in zip(own, rounded, strict=True)}
@@ -100,10 +108,11 @@ class LayerwiseReferenceRecorder:
         self.alone.outputs[call] = [name for name, _ in named]
         passed = {}
         for name, tensor in named:
+            key = ValueKey(Kind.OUTPUT, name)
             if id(tensor) in passed:
-                self.alone.values[f"gave/{name}"] = self._array(tensor)
+                self._keep(key, tensor)
             else:
-                passed[id(tensor)] = self._passed(tensor, f"gave/{name}")
+                passed[id(tensor)] = self._passed(tensor, key)
         for original, tensor, version in zip(own, given, versions, strict=True):
             if tensor._version != version:  # an in-place layer: the model may use what it was given
                 original.copy_(passed.get(id(tensor), tensor))
@@ -111,7 +120,7 @@ class LayerwiseReferenceRecorder:
                     passed[id(tensor)] = original
         return replace_tensors(output, torch.is_tensor, (passed[id(t)] for _, t in named))
 
-    def _passed(self, tensor: torch.Tensor, key: str) -> torch.Tensor:
+    def _passed(self, tensor: torch.Tensor, key: ValueKey) -> torch.Tensor:
         """The tensor as it goes on: recorded and rounded, and its gradient likewise."""
         self.alone.origins[key] = self._origins.of(tensor)
         array = self._keep(key, tensor)
@@ -122,7 +131,7 @@ class LayerwiseReferenceRecorder:
         self._origins.set(passed, key)
         return passed
 
-    def _keep(self, key: str, value: torch.Tensor | np.ndarray) -> np.ndarray:
+    def _keep(self, key: ValueKey, value: torch.Tensor | np.ndarray) -> np.ndarray:
         array = self._array(value)
         self.alone.values[key] = array
         return array
@@ -134,6 +143,9 @@ class LayerwiseReferenceRecorder:
             with np.errstate(over="ignore"):
                 array = array.astype(np.complex64 if array.dtype.kind == "c" else np.float32)
         return self._known.setdefault(_content(array), array)
+
+
+_GRADIENT_OF = {Kind.INPUT: Kind.GRAD_INPUT, Kind.OUTPUT: Kind.GRAD_OUTPUT}
 
 
 class _Passed(torch.autograd.Function):
@@ -148,8 +160,8 @@ class _Passed(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):  # noqa: ANN001
         """Record the gradient under the value's key and hand it on rounded."""
-        kind, _, name = ctx.key.partition("/")
-        array = ctx.recorder._keep(f"{kind}_gradient/{name}", gradient)
+        key = ctx.key._replace(kind=_GRADIENT_OF[ctx.key.kind])
+        array = ctx.recorder._keep(key, gradient)
         rounded = torch.from_numpy(array).to(gradient.device, gradient.dtype)
         return rounded, None, None, None, None
 

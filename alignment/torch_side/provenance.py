@@ -9,6 +9,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from alignment.recording.value_key import ValueKey
+
 
 class Origins(TorchFunctionMode):
     """While it is active, what a function gives has the origins of all that it was given.
@@ -20,11 +22,11 @@ class Origins(TorchFunctionMode):
         super().__init__()
         self._keys = WeakTensorKeyDictionary()
 
-    def of(self, tensor: torch.Tensor) -> list[str]:
+    def of(self, tensor: torch.Tensor) -> list[ValueKey]:
         """The keys of the values that a tensor was made of, in the order in which they came."""
         return list(self._keys.get(tensor, ()))
 
-    def set(self, tensor: torch.Tensor, key: str) -> None:
+    def set(self, tensor: torch.Tensor, key: ValueKey) -> None:
         """Let a tensor be a value of its own."""
         self._keys[tensor] = (key,)
 

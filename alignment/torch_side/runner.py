@@ -18,6 +18,7 @@ from alignment.recording.layerwise import LayerwiseReference
 from alignment.recording.nested import flatten, replace_tensors
 from alignment.recording.trace import Trace
 from alignment.recording.train_record import TrainRecord
+from alignment.recording.value_key import LOSS, Kind, ValueKey
 from alignment.torch_side.layerwise import TorchLayerwiseRun, recording, watch_torch
 from alignment.torch_side.layerwise_reference import LayerwiseReferenceRecorder
 from alignment.torch_side.perturbation import perturbed
@@ -98,22 +99,26 @@ class TorchSide:
                 # Clones: a model may overwrite what it is given, and a leaf must not be.
                 output = model(*(tensor.clone() for tensor in inputs))
             outputs = dict(flatten(output, torch.is_tensor, "output"))
-            trace.values |= {f"output/{n}": array_of_torch(t) for n, t in outputs.items()}
+            _add(trace, Kind.MODEL_OUTPUT, outputs)
             detached = (tensor.detach() for tensor in outputs.values())
             trace.output = replace_tensors(output, torch.is_tensor, detached)
             if self.pair.torch_loss:
                 loss, gradients = self._loss(output, dtype)
-                trace.values["loss/loss"] = array_of_torch(loss)
+                trace.values[LOSS] = array_of_torch(loss)
                 trace.loss_terms = _sum_of_terms(outputs.values(), gradients)
                 if backward:
-                    _add(trace, "output_gradient", dict(zip(outputs, gradients, strict=True)))
+                    of_outputs = dict(zip(outputs, gradients, strict=True))
+                    _add(trace, Kind.MODEL_GRAD_OUTPUT, of_outputs)
                     _backward(outputs.values(), gradients)
-                    named = {f"inputs[{i}]": tensor.grad for i, tensor in enumerate(inputs)}
-                    _add(trace, "input_gradient", named)
-                    _add(trace, "gradient", {n: p.grad for n, p in model.named_parameters()})
+                    for index, tensor in enumerate(inputs):
+                        if tensor.grad is not None:
+                            key = ValueKey(Kind.MODEL_GRAD_INPUT, "inputs", index)
+                            trace.values[key] = array_of_torch(tensor.grad)
+                    named = model.named_parameters()
+                    _add(trace, Kind.PARAMETER_GRAD, {name: p.grad for name, p in named})
             return trace
 
-    def gradient_discontinuities(self, trace: Trace) -> dict[str, np.ndarray]:
+    def gradient_discontinuities(self, trace: Trace) -> dict[ValueKey, np.ndarray]:
         """Where rounding decides the loss's own gradient, and by how much.
 
         A top-k selection takes another element when two losses are equal but for rounding. Then
@@ -125,20 +130,21 @@ class TorchSide:
             trace: a run in float64 with its outputs.
 
         Returns:
-            For each output a float64 array of its shape.
+            For each gradient of an output a float64 array of its shape.
         """
         with isolated_framework_state("float64"), _named_errors("the torch side in float64"):
-            recorded = trace.of_kind("output")
-            exact = trace.of_kind("output_gradient")
-            discontinuities = {name: np.zeros_like(gradient) for name, gradient in exact.items()}
+            recorded = trace.of_kind(Kind.MODEL_OUTPUT)
+            exact = {k: g for k, g in trace.values.items() if k.kind is Kind.MODEL_GRAD_OUTPUT}
+            discontinuities = {key: np.zeros_like(gradient) for key, gradient in exact.items()}
             rng = np.random.default_rng(0)
             for _ in range(PERTURBATIONS):
                 moved = [self._tensor(_perturbed(array, rng)) for array in recorded.values()]
                 structure = replace_tensors(trace.output, torch.is_tensor, iter(moved))
                 _, gradients = self._loss(structure, "float64")
                 for name, gradient in zip(recorded, gradients, strict=True):
-                    if name in exact and gradient is not None:
-                        _note_jumps(discontinuities[name], exact[name], array_of_torch(gradient))
+                    key = ValueKey(Kind.MODEL_GRAD_OUTPUT, name)
+                    if key in exact and gradient is not None:
+                        _note_jumps(discontinuities[key], exact[key], array_of_torch(gradient))
             return discontinuities
 
     def alone(self, dtype: str, output_gradients: Mapping[str, np.ndarray]) -> LayerwiseReference:
@@ -166,7 +172,7 @@ class TorchSide:
                 guided.run(self._copy_of_model("float32"), self.pair.inputs, {})
         return alone
 
-    def sensitivity(self, exact: Trace) -> dict[str, float]:
+    def sensitivity(self, exact: Trace) -> dict[ValueKey, float]:
         """By how much a run changes with the differences that Paddle can't avoid.
 
         Args:
@@ -302,10 +308,10 @@ def _sum_of_terms(outputs: Any, gradients: list) -> float:
     return sum(float((o.detach() * g).abs().sum()) for o, g in pairs if g is not None)
 
 
-def _add(trace: Trace, kind: str, tensors: dict[str, torch.Tensor | None]) -> None:
+def _add(trace: Trace, kind: Kind, tensors: Mapping[str, torch.Tensor | None]) -> None:
     for name, tensor in tensors.items():
         if tensor is not None:
-            trace.values[f"{kind}/{name}"] = array_of_torch(tensor)
+            trace.values[ValueKey(kind, name)] = array_of_torch(tensor)
 
 
 def _perturbed(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:

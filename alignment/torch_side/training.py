@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,14 @@ from alignment.compare import relative_error
 from alignment.pair import AlignmentError, TrainSetup
 from alignment.recording.nested import flatten
 from alignment.recording.trace import Trace
-from alignment.recording.train_record import TrainRecord, after, norm_of, rounded
+from alignment.recording.train_record import (
+    StepSensitivity,
+    TrainRecord,
+    after,
+    norm_of,
+    rounded,
+)
+from alignment.recording.value_key import Kind, ValueKey
 from alignment.torch_side.layerwise import recording
 from alignment.torch_side.perturbation import perturbed
 from alignment.weights.models import array_of_torch
@@ -70,7 +77,7 @@ class TorchTrainer:
         with _VarianceWatch(self._model) as variances, recording(self._model, trace):
             output = self._run(self._model)
         for name, tensor in flatten(output, torch.is_tensor, "output"):
-            trace.values[f"output/{name}"] = array_of_torch(tensor)
+            trace.values[ValueKey(Kind.MODEL_OUTPUT, name)] = array_of_torch(tensor)
         record.activations, record.calls = trace.values, list(trace.tree.parents)
         loss = self._loss(output)
         record.biased, record.samples = variances.biased(), variances.samples
@@ -98,7 +105,7 @@ class TorchTrainer:
         self._round_state()
         return record
 
-    def _moved(self, buffers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _moved(self, buffers: Mapping[str, np.ndarray]) -> _Observed:
         """What the step would observe with the differences that Paddle can't avoid."""
         self._optimizer.zero_grad()
         with perturbed(self._model):
@@ -111,14 +118,13 @@ class TorchTrainer:
         self._optimizer.zero_grad()
         return observed
 
-    def _observed(self, loss: torch.Tensor, old: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Loss, gradients and what was added to buffers, by the keys of a record's sensitivity."""
-        observed = {"loss": array_of_torch(loss)}
-        observed |= {f"gradient/{name}": array for name, array in self._gradients().items()}
-        for name, buffer in self._model.named_buffers():
-            if buffer.is_floating_point():
-                observed[f"buffer/{name}"] = array_of_torch(buffer) - old[name]
-        return observed
+    def _observed(self, loss: torch.Tensor, old: Mapping[str, np.ndarray]) -> _Observed:
+        added = {
+            name: array_of_torch(buffer) - old[name]
+            for name, buffer in self._model.named_buffers()
+            if buffer.is_floating_point()
+        }
+        return _Observed(array_of_torch(loss), self._gradients(), added)
 
     def _take_step(self) -> None:
         if self._clip:
@@ -159,16 +165,27 @@ class TorchTrainer:
                     tensor.copy_(tensor.float())
 
 
-def _sensitivity(
-    exact: Mapping[str, np.ndarray], moved: Mapping[str, np.ndarray]
-) -> dict[str, float]:
-    found = {key: relative_error(array, moved[key]) for key, array in exact.items() if key in moved}
-    exact_norm, moved_norm = (
-        norm_of((key, array) for key, array in observed.items() if key.startswith("gradient/"))
-        for observed in (exact, moved)
+class _Observed(NamedTuple):
+    """What a step is watched by: loss, gradients, and what was added to buffers."""
+
+    loss: np.ndarray
+    gradients: Mapping[str, np.ndarray]
+    buffers: Mapping[str, np.ndarray]
+
+
+def _sensitivity(exact: _Observed, moved: _Observed) -> StepSensitivity:
+    exact_norm, moved_norm = (norm_of(run.gradients.items()) for run in (exact, moved))
+    return StepSensitivity(
+        loss=relative_error(exact.loss, moved.loss),
+        norm=abs(moved_norm - exact_norm) / exact_norm if exact_norm else 0.0,
+        gradients=_changes(exact.gradients, moved.gradients),
+        buffers=_changes(exact.buffers, moved.buffers),
     )
-    found["gradient norm"] = abs(moved_norm - exact_norm) / exact_norm if exact_norm else 0.0
-    return found
+
+
+def _changes(exact: Mapping[str, np.ndarray], moved: Mapping[str, np.ndarray]) -> dict[str, float]:
+    both = [name for name in exact if name in moved]
+    return {name: relative_error(exact[name], moved[name]) for name in both}
 
 
 class _VarianceWatch:

@@ -13,8 +13,9 @@ from alignment import AlignmentError
 from alignment.__main__ import main
 from alignment.recording.reference import HEADER
 from alignment.recording.reference_files import load_reference
-from alignment.recording.train_record import TrainRecord
+from alignment.recording.train_record import StepSensitivity, TrainRecord
 from alignment.recording.train_record_files import load_steps, save_steps
+from alignment.recording.value_key import Kind, ValueKey
 from tests.alignment.test_sides import on_pair, refused, without
 
 pytestmark = pytest.mark.timeout(600)  # starts whole runs
@@ -162,14 +163,18 @@ def test_steps_come_back_to_the_bit(tmp_path):
         updates=arrays("a"),
         buffers={"m": rng.normal(size=4), "n": np.array(7)},
         biased={"v": rng.normal(size=4)},
-        activations={"layer/c": rng.normal(size=(1, 3)), "output/output": rng.normal(size=2)},
+        activations={
+            ValueKey(Kind.OUTPUT, "c"): rng.normal(size=(1, 3)),
+            ValueKey(Kind.MODEL_OUTPUT, "output"): rng.normal(size=2),
+        },
+        sensitivity=StepSensitivity(1e-9, 2e-9, {"a": 3e-9, "b/c": 4e-9}, {"m": 5e-9}),
         calls=["c", "c#2"],
         samples={"v": 12},
         slots={"a.b/c": arrays("moment1", "moment2"), "d": arrays("velocity")},
     )
     headers = json.loads(json.dumps(save_steps(tmp_path, [record])))
     (read,) = load_steps(tmp_path, headers)
-    for key in ("step", "rate", "loss", "norm", "clipped_norm", "samples", "calls"):
+    for key in ("step", "rate", "loss", "norm", "clipped_norm", "samples", "calls", "sensitivity"):
         assert getattr(read, key) == getattr(record, key)
     for kind in ("gradients", "updates", "buffers", "biased", "activations"):
         assert_equal(getattr(read, kind), getattr(record, kind))
