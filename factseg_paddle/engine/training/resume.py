@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from factseg_paddle.config.loading import ConfigError, make_config
 from factseg_paddle.config.same_run import differences
 from factseg_paddle.config.schema import Config
+from factseg_paddle.engine.run_files import checkpoint_folder
 from factseg_paddle.engine.training import checkpoint as checkpoints
 from factseg_paddle.engine.training.checkpoint import TrainState
+from factseg_paddle.engine.training.step import Learner
 from factseg_paddle.io import CheckpointError
 
 AUTO = "auto"
@@ -70,6 +73,49 @@ def config_of_checkpoint(folder: Path) -> Config:
     except (KeyError, TypeError) as error:
         raise ConfigError(f"{folder}: its configuration has no section train") from error
     return make_config(values, str(folder))
+
+
+def restore_run(
+    folder: Path, save_dir: Path, config: Config, fresh: TrainState, learner: Learner
+) -> tuple[TrainState, list[str]]:
+    """Bring network, optimizer and scaler to where a checkpoint's run stood.
+
+    Args:
+        folder: the checkpoint.
+        save_dir: folder of the run that goes on.
+        config: of that run.
+        fresh: what a new run would begin with.
+        learner: is changed in place.
+
+    Returns:
+        Where the run stands, with the configuration and the processes of `fresh`, since intervals
+        and places may have changed; and what to say.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged, or of another run.
+    """
+    state = checkpoints.load_checkpoint(folder, learner.network, learner.optimizer)
+    check_same_run(state, config, fresh.samples)
+    notes = [f"going on after iteration {state.iteration} from {folder}"]
+    if state.scaler:
+        learner.scaler.load_state_dict(state.scaler)
+    elif learner.level:
+        notes.append("the checkpoint is of a run in float32: the loss scale starts anew")
+    if state.processes != fresh.processes:
+        notes.append(
+            f"{state.processes} processes trained so far, now {fresh.processes}: SOM chooses among "
+            "other pixels"
+        )
+    best = state.best
+    is_here = best is None or best.iteration == state.iteration
+    if not is_here and not checkpoint_folder(save_dir, best.iteration).is_dir():
+        # it was pruned, or lies with another run
+        notes.append(
+            f"the best model so far, of iteration {best.iteration}, is not in {save_dir}: the best "
+            "one is looked for anew"
+        )
+        best = None
+    return replace(state, best=best, config=fresh.config, processes=fresh.processes), notes
 
 
 def check_same_run(state: TrainState, config: Config, samples: int) -> None:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import paddle
 from paddle import nn
 
@@ -38,6 +39,42 @@ class StepResult:
     gradient_norm: float
     loss_scale: float
     skipped: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Learner:
+    """A network and all that teaches it.
+
+    Attributes:
+        network: unwrapped; its weights are saved.
+        loss: function (*output, labels) that gives the scalar loss.
+        optimizer: without clipping.
+        schedule: the optimizer's rate.
+        scaler: of the loss, off in float32.
+        level: "O1", "O2" or None for float32.
+    """
+
+    network: nn.Layer
+    loss: nn.Layer
+    optimizer: paddle.optimizer.Optimizer
+    schedule: paddle.optimizer.lr.LRScheduler
+    scaler: paddle.amp.GradScaler
+    level: str | None
+
+
+def step_seed(seed: int, iteration: int, rank: int) -> int:
+    """Return what Paddle's generators are seeded with for one step of one process.
+
+    Dropout draws from them. Neither neighbouring seeds and iterations nor the processes of data
+    parallel training share a stream, as they would if the three were added.
+
+    Args:
+        seed: of the configuration.
+        iteration: iterations done.
+        rank: number of the process.
+    """
+    state = np.random.SeedSequence([seed, iteration, rank]).generate_state(1, np.uint64)
+    return int(state[0])
 
 
 def usable_level(level: str | None) -> tuple[str | None, str]:
