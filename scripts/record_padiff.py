@@ -12,12 +12,51 @@ pip install --no-deps padiff==0.2.0
 Exit status: 0 recorded; 2 could not run.
 """
 
+import argparse
+import importlib.util
+import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from factseg_proof.faults.padiff import main
+from alignment.cli import exit_with_error, quieten_frameworks
+from alignment.pair import AlignmentError
+from factseg_paddle.cli import ArgumentParser
+from factseg_paddle.files import atomic_write
+from factseg_proof.faults.padiff_record import PADIFF
+from scripts.padiff_run import record
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Record PaDiff's verdicts; see the module's docstring."""
+    parser = ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=PADIFF, help="the file to write")
+    args = parser.parse_args(argv)
+    if importlib.util.find_spec("padiff") is None:
+        print("PaDiff is not installed: pip install --no-deps padiff==0.2.0", file=sys.stderr)
+        return 2
+    quieten_frameworks()
+    given = sys.argv[1:] if argv is None else argv
+    try:
+        made = record(
+            " ".join(["python scripts/record_padiff.py", *given]),
+            progress=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+        with atomic_write(args.out) as path:
+            path.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    except (AlignmentError, OSError, ImportError) as error:
+        return exit_with_error("PaDiff could not be run", error)
+    found = list(made["faults"].values())
+    print(
+        f"{len(found)} faults, equivalent ones among them: {found.count('missed')} missed, "
+        f"{found.count('flagged')} flagged, {found.count('placed')} placed; written to {args.out}"
+    )
+    return 0
+
 
 if __name__ == "__main__":
-    sys.exit(main(description=__doc__))
+    sys.exit(main())

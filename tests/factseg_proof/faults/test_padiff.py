@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from factseg_proof.faults.__main__ import PADIFF
 from factseg_proof.faults.catalogue import CATALOGUE
-from factseg_proof.faults.padiff import PadiffFinding
+from factseg_proof.faults.padiff_record import PADIFF, padiff_verdicts
+from scripts.padiff_run import PadiffFinding
 from tests.paths import REPO
 
 RECORD = json.loads(PADIFF.read_text("utf-8"))
@@ -21,6 +21,10 @@ def test_record_names_exactly_the_catalogues_faults():
     assert set(RECORD["faults"].values()) <= {"missed", "flagged", "placed"}
     found = {name for name, verdict in RECORD["faults"].items() if verdict != "missed"}
     assert set(RECORD["named"]) == found
+
+
+def test_table_gets_the_recorded_verdicts():
+    assert padiff_verdicts() == RECORD["faults"]
 
 
 def test_record_says_how_it_was_made():

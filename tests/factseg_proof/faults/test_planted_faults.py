@@ -8,8 +8,10 @@ from collections import Counter
 import pytest
 
 from alignment.pair import STEPS, AlignmentError
-from factseg_proof.faults.__main__ import Outcome, Outcomes, main, run_faults
+from factseg_proof.faults.__main__ import main
 from factseg_proof.faults.catalogue import CATALOGUE
+from factseg_proof.faults.outcomes import Outcome, Outcomes
+from factseg_proof.faults.run import run_faults
 
 pytestmark = pytest.mark.timeout(600)  # starts whole runs
 

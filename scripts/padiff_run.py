@@ -6,12 +6,9 @@ raises, so it runs in processes of its own, each used until something raises in 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib.metadata
-import importlib.util
 import io
-import json
 import re
 import sys
 import tempfile
@@ -25,11 +22,9 @@ from types import FrameType, ModuleType
 from typing import Any, NamedTuple
 from unittest import mock
 
-from alignment.cli import exit_with_error, quieten_frameworks
+from alignment.cli import quieten_frameworks
 from alignment.pair import AlignmentError, Pair
-from factseg_paddle.cli import ArgumentParser
-from factseg_paddle.files import atomic_write
-from factseg_proof.faults.__main__ import CROP, PADIFF, SEED, TRAIN_STEPS
+from factseg_proof.faults.run import CROP, SEED, TRAIN_STEPS
 
 TOLERANCES = (None, 1e-6, 1e-5, 1e-4)
 """PaDiff's own (atol 0, rtol 1e-7), then looser ones for both atol and rtol."""
@@ -360,32 +355,3 @@ def _tightest(run: _Runs, setting: Setting) -> Setting:
         if run(None, SEED, candidate) is None:
             return candidate
     raise AlignmentError(f"PaDiff passes the clean pair under no tolerance up to {TOLERANCES[-1]}")
-
-
-def main(argv: Sequence[str] | None = None, *, description: str | None = None) -> int:
-    """Run the command line of scripts/record_padiff.py."""
-    parser = ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=PADIFF, help="the file to write")
-    args = parser.parse_args(argv)
-    if importlib.util.find_spec("padiff") is None:
-        print("PaDiff is not installed: pip install --no-deps padiff==0.2.0", file=sys.stderr)
-        return 2
-    quieten_frameworks()
-    given = sys.argv[1:] if argv is None else argv
-    try:
-        made = record(
-            " ".join(["python scripts/record_padiff.py", *given]),
-            progress=lambda line: print(line, file=sys.stderr, flush=True),
-        )
-        with atomic_write(args.out) as path:
-            path.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
-    except (AlignmentError, OSError, ImportError) as error:
-        return exit_with_error("PaDiff could not be run", error)
-    found = list(made["faults"].values())
-    print(
-        f"{len(found)} faults, equivalent ones among them: {found.count('missed')} missed, "
-        f"{found.count('flagged')} flagged, {found.count('placed')} placed; written to {args.out}"
-    )
-    return 0
