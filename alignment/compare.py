@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from alignment.location import Location
 from alignment.tolerances import OUTLIER, SCALE_FLOOR
 
 SHOWN_ONLY = "float32 in training mode is shown and decides nothing"
@@ -28,8 +29,8 @@ SHOWN_ONLY = "float32 in training mode is shown and decides nothing"
 class TensorResult:
     """The verdict on one tensor.
 
-    `error` is None where no number can be given; `reason` says why. `place` is how the report's
-    first divergence calls the tensor, STEP:NAME where empty.
+    `error` is None where no number can be given; `reason` says why. `location` is where the fault
+    is that the tensor shows; None for the tensor itself, as a value of its step.
     """
 
     name: str
@@ -40,7 +41,7 @@ class TensorResult:
     allowed: float
     status: str
     reason: str = ""
-    place: str = ""
+    location: Location | None = None
 
     def __bool__(self) -> bool:
         return not self.failed
@@ -77,7 +78,7 @@ def compare(
     discontinuities: np.ndarray | None = None,
     decides: bool = True,
     comparison: str = "end_to_end",
-    place: str = "",
+    location: Location | None = None,
 ) -> TensorResult:
     """Judge one tensor strictly: nothing is transposed, broadcast, cast or skipped.
 
@@ -92,7 +93,7 @@ def compare(
             selection); elements that move by no more are declared. Same shape as the reference.
         decides: False shows the error and lets it pass as declared.
         comparison: "end_to_end" or "by_itself".
-        place: see `TensorResult`.
+        location: see `TensorResult`.
 
     Returns:
         The verdict, with a reason unless it passed without remark.
@@ -102,7 +103,7 @@ def compare(
 
     def result(status: str, error: float | None, reason: str = "") -> TensorResult:
         shape, kind = tuple(ours.shape), str(ours.dtype)
-        return TensorResult(name, comparison, shape, kind, error, allowed, status, reason, place)
+        return TensorResult(name, comparison, shape, kind, error, allowed, status, reason, location)
 
     reason = _incomparable(reference, ours, dtype)
     if reason:
@@ -134,11 +135,13 @@ def compare(
     return result("passed", error)
 
 
-def absent(name: str, given: np.ndarray | None, reason: str, place: str = "") -> TensorResult:
+def absent(
+    name: str, given: np.ndarray | None, reason: str, location: Location | None = None
+) -> TensorResult:
     """The failure of a tensor that one side lacks; `given` is the other side's."""
     shape = () if given is None else tuple(given.shape)
     dtype = "" if given is None else str(given.dtype)
-    return TensorResult(name, "end_to_end", shape, dtype, None, 0.0, "failed", reason, place)
+    return TensorResult(name, "end_to_end", shape, dtype, None, 0.0, "failed", reason, location)
 
 
 def declared(name: str, ours: np.ndarray, reason: str) -> TensorResult:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from alignment.compare import TensorResult, absent, compare, declared, scale_of
+from alignment.location import AtCall, AtGradient, AtWeight, Location
 from alignment.recording.calls import layer_of, match_calls
 from alignment.recording.reference import Reference
 from alignment.recording.trace import Trace
@@ -46,7 +47,7 @@ def weights_results(
 ) -> list[TensorResult]:
     """Every tensor of either side has its counterpart, equal to the bit."""
     results = [
-        absent(problem.name, None, problem.message, f"weights:{problem.name}")
+        absent(problem.name, None, problem.message, AtWeight(problem.name))
         for problem in weight_map.problems
     ]
     expected = to_paddle_layout(weight_map, reference.weights)
@@ -54,11 +55,10 @@ def weights_results(
         own = weights[paddle_name]
         if paddle_name in expected.problems:
             reason = expected.problems[paddle_name]
-            results.append(absent(name, own, reason, f"weights:{name}"))
+            results.append(absent(name, own, reason, AtWeight(name)))
         elif paddle_name in expected.arrays:
-            place = f"weights:{name}"
-            result = compare(name, expected.arrays[paddle_name], own, allowed=0.0, place=place)
-            results.append(result)
+            theirs = expected.arrays[paddle_name]
+            results.append(compare(name, theirs, own, allowed=0.0, location=AtWeight(name)))
     return results
 
 
@@ -112,8 +112,8 @@ class RunJudge:
             key = ValueKey(Kind.OUTPUT, name)
             own = lookup_value(key, ours)
             if own is not None:
-                place = self.reference.trace.calls.get(name, name)
-                results.append(self._compare([key], array, own, dtype, place=place))
+                location = AtCall(self.reference.trace.calls.get(name, name))
+                results.append(self._compare([key], array, own, dtype, location=location))
         return results
 
     def _loss(self, trace: Trace, dtype: str) -> list[TensorResult]:
@@ -153,20 +153,22 @@ class RunJudge:
         results = []
         for source in self._in_backward_order():
             name, shown = source.paddle_name, self._names[source.paddle_name]
-            place = f"grad:{shown}"
+            location = AtGradient(shown)
             if name in expected.problems:
-                results.append(absent(shown, ours.get(name), expected.problems[name], place))
+                results.append(absent(shown, ours.get(name), expected.problems[name], location))
             elif name in theirs and name in ours:
                 keys = [ValueKey(Kind.PARAMETER_GRAD, n) for n in source.torch_names]
                 results.append(
-                    self._compare(keys, theirs[name], ours[name], dtype, shown=shown, place=place)
+                    self._compare(
+                        keys, theirs[name], ours[name], dtype, shown=shown, location=location
+                    )
                 )
             elif name in theirs:
                 reason = "no gradient in Paddle: frozen, or cut off from the loss"
-                results.append(absent(shown, theirs[name], reason, place))
+                results.append(absent(shown, theirs[name], reason, location))
             elif name in ours:
                 reason = "no gradient in torch: frozen there, or cut off from the loss"
-                results.append(absent(shown, ours[name], reason, place))
+                results.append(absent(shown, ours[name], reason, location))
         return results
 
     def _in_backward_order(self) -> list[Source]:
@@ -195,7 +197,7 @@ class RunJudge:
         dtype: str,
         *,
         shown: str = "",
-        place: str = "",
+        location: Location | None = None,
     ) -> TensorResult:
         """Compare a value with the one that is made of torch's values under `keys`."""
         first, kind = keys[0], keys[0].kind
@@ -213,7 +215,7 @@ class RunJudge:
             scale=self.scales[kind],
             discontinuities=self.reference.discontinuities.get(first),
             decides=self._decides,
-            place=place,
+            location=location,
         )
 
     def _dtype_of(self, key: ValueKey, theirs: np.ndarray, dtype: str) -> str:

@@ -29,6 +29,7 @@ from alignment.compare import (
     largest_value,
     scale_of,
 )
+from alignment.location import AtCall, AtGradient, AtWeight, Between, Location
 from alignment.recording.calls import layer_of
 from alignment.recording.reference import Reference
 from alignment.recording.value_key import Kind, ValueKey, lookup_value, spellings
@@ -180,12 +181,12 @@ class LayerJudge:
     def _judged(
         self, key: ValueKey, reference: np.ndarray | None, array: np.ndarray | None, rounding: float
     ) -> TensorResult | None:
-        result = self._without_place(key, reference, array, rounding)
+        result = self._unlocated(key, reference, array, rounding)
         if result is None or not result.failed:
             return result
-        return replace(result, place=self._place(key, reference, array))
+        return replace(result, location=self._location(key, reference, array))
 
-    def _without_place(
+    def _unlocated(
         self, key: ValueKey, reference: np.ndarray | None, array: np.ndarray | None, rounding: float
     ) -> TensorResult | None:
         shown = key.label + _SUFFIXES.get(key.kind, "")
@@ -278,21 +279,23 @@ class LayerJudge:
         found = (lookup_value(key, self._results) for key in keys)
         return [result for result in found if result is not None]
 
-    # Places ------------------------------------------------------------------------------------
+    # Locations ---------------------------------------------------------------------------------
 
-    def _place(self, key: ValueKey, reference: np.ndarray | None, array: np.ndarray | None) -> str:
-        """How the report calls what is at fault where this value is wrong."""
+    def _location(
+        self, key: ValueKey, reference: np.ndarray | None, array: np.ndarray | None
+    ) -> Location | None:
+        """Return what is at fault where this value is wrong; None for the value itself."""
         if key.kind is Kind.PARAMETER_GRAD:
-            return f"grad:{key.name}"
+            return AtGradient(key.name)
         if key.kind in (Kind.MODEL_OUTPUT, Kind.MODEL_GRAD_INPUT):
-            return ""
+            return None
         call = self._call_of(key)
         if key.kind is Kind.INPUT:
-            return f"{self._alone.last_source(key, self._layers)} -> {call}"
+            return Between(self._alone.last_source(key, self._layers), call)
         if key.kind is Kind.GRAD_OUTPUT:
-            return f"{call} -> {self._behind(call, reference, array)}"
+            return Between(call, self._behind(call, reference, array))
         wrong = self._wrong_weights.get(layer_of(call))
-        return f"weights:{wrong}" if wrong else call
+        return AtWeight(wrong) if wrong else AtCall(call)
 
     def _call_of(self, key: ValueKey) -> str:
         if key.kind in (Kind.INPUT, Kind.GRAD_INPUT):

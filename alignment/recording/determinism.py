@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from alignment.compare import relative_error
+from alignment.location import AtCall, Between, InStep, Location
 from alignment.recording.calls import CallWatch
 from alignment.recording.layerwise import LayerwiseReference
 from alignment.recording.nested import flatten, replace_tensors
@@ -18,6 +19,13 @@ from alignment.tolerances import FLOAT32_FLOOR
 
 OTHER_SEED = 0x5DEECE66D
 """Seeds the second run; a number that nobody seeds the first one with."""
+
+
+class Randomness(NamedTuple):
+    """Where and why two runs of a side differ."""
+
+    location: Location
+    reason: str
 
 
 class Repeat:
@@ -33,8 +41,9 @@ class Repeat:
         clone: copies a tensor.
 
     Attributes:
-        call: the first call whose output differs; "output" for the model's; "" when none does.
+        call: the first call whose output differs; "" when none does.
         by_itself: whether the layer itself is random.
+        in_output: whether the model's output differs, and no layer's.
     """
 
     def __init__(
@@ -44,7 +53,7 @@ class Repeat:
         to_array: Callable[[Any], np.ndarray],
         clone: Callable[[Any], Any],
     ) -> None:
-        self.call, self.by_itself = "", False
+        self.call, self.by_itself, self.in_output = "", False, False
         self._first = first
         self._is_tensor, self._to_array, self._clone = is_tensor, to_array, clone
         self._arguments: dict[str, Any] = {}
@@ -83,26 +92,31 @@ class Repeat:
     def finish(self, output: Any) -> None:
         """Compare the model's output."""
         first = self._first.values
-        if not self.call and self._differs(output, "output", first, Kind.MODEL_OUTPUT):
-            self.call = "output"
-
-    def found(self, side: str, alone: LayerwiseReference) -> tuple[str, str] | None:
-        """(place, reason) of the randomness; None where there is none."""
         if not self.call:
+            self.in_output = self._differs(output, "output", first, Kind.MODEL_OUTPUT)
+
+    def found(self, side: str, alone: LayerwiseReference) -> Randomness | None:
+        """Return the randomness of a side, "torch" or "Paddle"; None where there is none."""
+        if not self.call and not self.in_output:
             return None
         reason = (
             f"{side} gives another value each time that it runs: dropout, or a random operation"
         )
-        if self.call == "output" or self.by_itself:
-            return ("forward:output" if self.call == "output" else self.call), reason
+        return Randomness(self._location(alone), reason)
+
+    def _location(self, alone: LayerwiseReference) -> Location:
+        if self.in_output:
+            return InStep("forward", "output")
+        if self.by_itself:
+            return AtCall(self.call)
         if not alone.outputs:  # the step train by itself: no values were followed
             order = list(self._first.tree.parents)
             before = order[: order.index(self.call)]
             last = self._first.tree.finest(before)[-1:] or ["inputs[0]"]
-            return f"{last[0]} -> {self.call}", reason
+            return Between(last[0], self.call)
         layers = alone.tree.finest(alone.outputs)
         source = alone.last_source(ValueKey(Kind.INPUT, self.call, 0), layers)
-        return f"{source} -> {self.call}", reason
+        return Between(source, self.call)
 
     def _differs(
         self, output: Any, call: str, first: Mapping[ValueKey, np.ndarray], kind: Kind

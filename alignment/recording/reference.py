@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from alignment.recording.determinism import Randomness
 from alignment.recording.layerwise import LayerwiseReference
 from alignment.recording.trace import Trace
 from alignment.recording.train_record import TrainRecord
@@ -41,7 +42,7 @@ class Reference:
         float32_dtypes: dtype of each value in torch's float32 run.
         discontinuities: see `TorchSide.gradient_discontinuities`.
         alone: the layers by themselves; without values where that could not be run.
-        random: (place, reason) where two runs of the torch side differ.
+        random: where two runs of the torch side differ.
         train: function of a dtype that gives torch's training steps one by one; None without.
         train_dtype: the dtype that torch trains in.
         train_steps: how many there are.
@@ -67,13 +68,13 @@ class Reference:
     float32_dtypes: dict[ValueKey, str] = field(default_factory=dict)
     discontinuities: dict[ValueKey, np.ndarray] = field(default_factory=dict)
     alone: LayerwiseReference = field(default_factory=LayerwiseReference)
-    random: tuple[str, str] | None = None
+    random: Randomness | None = None
     train: Callable[[str], Iterable[TrainRecord]] | None = None
     train_dtype: str = ""
     train_steps: int = 0
     train_notes: list[str] = field(default_factory=list)
     curves: dict[str, list[float]] = field(default_factory=dict)
-    random_training: tuple[str, str] | None = None
+    random_training: Randomness | None = None
     checks: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     identity: dict[str, str] = field(default_factory=dict)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from alignment.location import AtCall, Between, InStep
 from alignment.pair import AlignmentError
 from alignment.recording.calls import CallTree
+from alignment.recording.determinism import Randomness
 from alignment.recording.layerwise import LayerwiseReference
 from alignment.recording.reference import ARRAYS, HEADER, Reference, hashes
 from alignment.recording.trace import Trace
@@ -55,7 +57,7 @@ def save_reference(reference: Reference, folder: Path) -> None:
         "float32_dtypes": _by_text(reference.float32_dtypes),
         "checks": list(reference.checks),
         "alone": _layerwise_header(reference.alone),
-        "random": reference.random,
+        "random": _as_record(reference.random),
         "environment": reference.environment,
         "identity": reference.identity,
         "notes": reference.notes,
@@ -70,7 +72,7 @@ def save_reference(reference: Reference, folder: Path) -> None:
             "steps": save_steps(folder, reference.train(reference.train_dtype)),
             "notes": reference.train_notes,
             "curves": reference.curves,
-            "random": reference.random_training,
+            "random": _as_record(reference.random_training),
         }
     with atomic_write_all(folder / ARRAYS, folder / HEADER) as (array_path, header_path):
         np.savez(array_path, **arrays)
@@ -124,7 +126,7 @@ def load_reference(folder: Path) -> Reference:
                 for name, array in groups.get("jumps", {}).items()
             },
             alone=_layerwise(groups.get("alone", {}), header["alone"]),
-            random=header["random"] and tuple(header["random"]),
+            random=_randomness(header["random"]),
             checks={step: groups.get(f"checks/{step}", {}) for step in header["checks"]},
             environment=header["environment"],
             identity=header["identity"],
@@ -161,7 +163,7 @@ def _add_training(reference: Reference, folder: Path, header: dict) -> None:
     reference.train_dtype = header["dtype"]
     reference.train_notes = header["notes"]
     reference.curves, reference.train_steps = header["curves"], header["count"]
-    reference.random_training = header["random"] and tuple(header["random"])
+    reference.random_training = _randomness(header["random"])
 
 
 def _by_text(
@@ -172,6 +174,23 @@ def _by_text(
 
 def _by_key(values: Mapping[str, Any]) -> dict[ValueKey, Any]:
     return {from_text(text): value for text, value in values.items()}
+
+
+def _as_record(randomness: Randomness | None) -> list[str] | None:
+    return None if randomness is None else [str(randomness.location), randomness.reason]
+
+
+def _randomness(recorded: Sequence[str] | None) -> Randomness | None:
+    if recorded is None:
+        return None
+    text, reason = recorded
+    if text == str(_OUTPUT):
+        return Randomness(_OUTPUT, reason)
+    before, arrow, after = text.partition(" -> ")
+    return Randomness(Between(before, after) if arrow else AtCall(text), reason)
+
+
+_OUTPUT = InStep("forward", "output")
 
 
 _IN_CONTAINER = "gradient@"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from alignment.compare import TensorResult
+from alignment.location import InStep
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class StepResult:
         if not self.tensors:
             return f"{self.step}:nothing was compared"
         tensor = self.first_failure
-        return None if tensor is None else tensor.place or f"{self.step}:{tensor.name}"
+        return None if tensor is None else str(tensor.location or InStep(self.step, tensor.name))
 
     @property
     def counts(self) -> dict[str, int]:
@@ -105,6 +106,6 @@ class AlignmentResults:
 
 def _tensor_dict(tensor: TensorResult) -> dict:
     values = asdict(tensor)
-    del values["place"]
+    del values["location"]
     allowed = tensor.allowed if math.isfinite(tensor.allowed) else None
     return values | {"shape": list(tensor.shape), "allowed": allowed}

@@ -6,6 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from alignment.compare import TensorResult
+from alignment.location import AtGradient, AtWeight, Between
 from alignment.report.ratios import (
     BY_ITSELF,
     SERIES,
@@ -71,7 +72,7 @@ def next_look(report: AlignmentResults) -> str:
     step = next((step for step in report.steps if not step), None)
     if step is None:
         return "" if report.steps else "name the steps to compare: nothing was"
-    tensor, place = step.first_failure, step.first_divergence
+    tensor = step.first_failure
     if tensor is None:
         return f"look at what the pair gives to the step {step.step}: nothing was compared"
     if tensor.error is None:
@@ -79,29 +80,33 @@ def next_look(report: AlignmentResults) -> str:
         found = f" ({tensor.reason})" if 0 < len(tensor.reason) <= COLUMNS else ""
     else:
         found = f" (error {tensor.error:.2e}, allowed {tensor.allowed:.2e})"
-    return f"look at {_advice(step.step, str(place), tensor)}{found}"
+    return f"look at {_advice(step.step, tensor)}{found}"
 
 
-def _advice(step: str, place: str, tensor: TensorResult) -> str:
-    """What a first divergence means, by its grammar: see the README."""
-    if not tensor.place:
-        return _advice_on_step(step, tensor)
-    kind, _, name = place.partition(":")
-    if kind == "weights":
-        return _advice_on_weight(step, name, tensor)
-    if kind == "grad":
-        return f"what {name} goes through: its gradient is not torch's"
-    if " -> " in place:
-        before, _, after = place.partition(" -> ")
-        between = f"between {before} and {after}"
-        if step == "backward":
-            return f"the code {between}: the gradient that comes back through it is not torch's"
-        return f"the code {between}: what goes in is right, what comes out is not"
+def _advice(step: str, tensor: TensorResult) -> str:
+    """Return what a first divergence means."""
+    match tensor.location:
+        case None:
+            return _advice_on_step(step, tensor)
+        case AtWeight(name):
+            return _advice_on_weight(step, name, tensor)
+        case AtGradient(name):
+            return f"what {name} goes through: its gradient is not torch's"
+        case Between(before, after):
+            between = f"the code between {before} and {after}"
+            if step == "backward":
+                return f"{between}: the gradient that comes back through it is not torch's"
+            return f"{between}: what goes in is right, what comes out is not"
+        case location:
+            return _advice_on_call(step, str(location), tensor)
+
+
+def _advice_on_call(step: str, call: str, tensor: TensorResult) -> str:
     if series_of(tensor) != BY_ITSELF:
-        return place if tensor.error is None else f"{place}: its values are the first to differ"
+        return call if tensor.error is None else f"{call}: its values are the first to differ"
     if step == "backward":
-        return f"the backward pass of {place}: given torch's own values it gives another gradient"
-    return f"{place}: given torch's own input it computes something else"
+        return f"the backward pass of {call}: given torch's own values it gives another gradient"
+    return f"{call}: given torch's own input it computes something else"
 
 
 def _advice_on_weight(step: str, name: str, tensor: TensorResult) -> str:

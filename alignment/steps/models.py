@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from alignment.compare import TensorResult, absent
 from alignment.judging.end_to_end import RunJudge, matched_calls, notes_on_calls
 from alignment.judging.layers import LayerJudge
+from alignment.location import AtWeight
 from alignment.pair import AlignmentError
 from alignment.recording.reference import Reference
 from alignment.recording.reprod_log import ReprodLog
@@ -100,7 +101,7 @@ class PaddleRuns:
         if ran:
             self._tell("Paddle a second time")
             found.append(self._side.repeat(trace).found("Paddle", self._reference.alone))
-        return [absent(place, None, reason, place) for place, reason in filter(None, found)]
+        return [absent(str(r.location), None, r.reason, r.location) for r in found if r]
 
     def _by_themselves(self, trace: Trace) -> dict[str, list[TensorResult]]:
         """The results of the layers by themselves, for the steps forward and backward."""
@@ -179,9 +180,9 @@ class PaddleRuns:
         diverged = any(not result for results in self._results.values() for result in results)
         if not problems and not diverged:
             raise error
-        place = f"weights:{problems[0].name}" if problems else ""
+        location = AtWeight(problems[0].name) if problems else None
         reason = f"{problems[0]}; then {error}" if problems else str(error)
-        self._results[step].append(absent("the Paddle side", None, reason, place))
+        self._results[step].append(absent("the Paddle side", None, reason, location))
 
     def _write(self, trace: Trace) -> None:
         kind = Kind.PARAMETER_GRAD

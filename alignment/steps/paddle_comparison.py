@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from alignment.compare import TensorResult, absent
 from alignment.judging import checks
 from alignment.judging.end_to_end import data_results, weights_results, wrong_layers
+from alignment.location import AtWeight
 from alignment.pair import AlignmentError, Pair
 from alignment.recording.reference import Reference
 from alignment.recording.reprod_log import ReprodLog
@@ -125,7 +126,7 @@ class PaddleComparison:
             judged, notes = [absent("the Paddle side", None, str(error))], []
         if "weights" not in self._steps:
             self._results["train"] += [
-                absent(problem.name, None, problem.message, f"weights:{problem.name}")
+                absent(problem.name, None, problem.message, AtWeight(problem.name))
                 for problem in self._map.problems
             ]
         self._results["train"] += judged

@@ -101,7 +101,7 @@ def _randomness(reference: Reference, side: PaddleSide, tell: Progress) -> list[
     side.forward("float32", first, "train")
     found = side.repeat(first, "train").found("Paddle", reference.alone)
     both = filter(None, [reference.random_training, found])
-    return [absent(place, None, reason, place) for place, reason in both]
+    return [absent(str(r.location), None, r.reason, r.location) for r in both]
 
 
 def free_losses(side: PaddleSide) -> dict[str, np.ndarray]:

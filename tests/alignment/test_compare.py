@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from alignment.compare import SHOWN_ONLY, absent, compare, relative_error, scale_of
+from alignment.location import AtCall
 
 ARRAY = np.array([[1.0, -2.0], [3.0, 4.0]], np.float32)
 
@@ -187,9 +188,9 @@ def test_jumps_exempt_what_the_reference_does_and_no_more():
 
 
 def test_absent_tensor_has_failed():
-    result = absent("x", np.ones((2, 1)), "no such tensor", "place")
+    result = absent("x", np.ones((2, 1)), "no such tensor", AtCall("a"))
     assert (result.status, result.error, result.shape) == ("failed", None, (2, 1))
-    assert result.place == "place"
+    assert result.location == AtCall("a")
 
 
 def test_float32_that_overflows_has_an_infinite_error():

@@ -48,7 +48,7 @@ SIDES = {
 
 def random_reasons(report, name="forward"):
     return {
-        t.reason.partition(" ")[0]: t.place
+        t.reason.partition(" ")[0]: str(t.location)
         for t in step(report, name).tensors
         if "another value each time that it runs" in t.reason
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alignment import Report, StepResult
 from alignment.compare import TensorResult
+from alignment.location import AtCall
 
 STRANGE = "<i>&\"'$x^{$_é層\x1b[1m\x00\ud800 name</i>"
 
@@ -16,12 +17,12 @@ def tensor(
     return TensorResult(name, comparison, (2, 3), dtype, error, allowed, status, **more)
 
 
-def in_all_comparisons(name, errors, place=""):
+def in_all_comparisons(name, errors, location=None):
     by_itself, float64, float32 = errors
     return (
-        tensor(name, by_itself, by_itself=True, place=place),
-        tensor(name, float64, 1e-5, dtype="float64", place=place),
-        tensor(name, float32, place=place),
+        tensor(name, by_itself, by_itself=True, location=location),
+        tensor(name, float64, 1e-5, dtype="float64", location=location),
+        tensor(name, float32, location=location),
     )
 
 
@@ -31,7 +32,9 @@ def deep(count, fault=None):
     for i in range(count):
         own = 0.5 if i == fault else 1e-7 * (i % 3)
         end = own if fault is None or i < fault else 0.3
-        results += in_all_comparisons(f"block{i}.conv", (own, end * 1e-3, end), f"block{i}.conv")
+        results += in_all_comparisons(
+            f"block{i}.conv", (own, end * 1e-3, end), AtCall(f"block{i}.conv")
+        )
     results.sort(key=lambda t: t.comparison != "by_itself")
     return StepResult("forward", tuple(results))
 

@@ -12,6 +12,7 @@ import pytest
 
 from alignment import Report, StepResult
 from alignment.compare import absent
+from alignment.location import AtCall
 from alignment.report.figures import curves_svg, depth_order, depth_svg, ratios_svg
 from alignment.report.html import groups
 from tests.alignment.report.by_hand import STRANGE, deep, in_all_comparisons, report_of, tensor
@@ -81,7 +82,7 @@ def test_a_place_that_is_the_worst_in_two_comparisons_is_told_once():
 
 
 def test_strange_names_are_escaped_everywhere(tmp_path, recwarn):
-    failure = tensor(STRANGE, 1.0, place=STRANGE, reason=STRANGE)
+    failure = tensor(STRANGE, 1.0, location=AtCall(STRANGE), reason=STRANGE)
     step = StepResult("forward", (failure, tensor(STRANGE + "2", by_itself=True)), (STRANGE,))
     report = Report(STRANGE, (step,), {STRANGE: STRANGE}, {STRANGE: "0"}, {"torch": [1.0, 2.0]})
     html = saved(report, tmp_path)

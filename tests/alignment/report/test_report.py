@@ -13,6 +13,7 @@ from reprod_log import ReprodDiffHelper
 
 from alignment import Report, StepResult, align
 from alignment.compare import absent, compare
+from alignment.location import AtGradient
 from alignment.report.text import step_text
 from tests.alignment.small import PaddleNet, small_pair
 from tests.alignment.user_pair import make_pair, strange_name
@@ -114,7 +115,7 @@ def test_report_without_steps_has_not_passed():
 
 def test_first_divergence_is_the_first_of_the_first_failed_step():
     good = compare("a", np.ones(1), np.ones(1), allowed=0.0)
-    bad = absent("b", None, "missing", "grad:b")
+    bad = absent("b", None, "missing", AtGradient("b"))
     plain = absent("c", None, "missing")
     report = Report(
         "p",

@@ -7,6 +7,7 @@ import pytest
 
 from alignment import Report, StepResult
 from alignment.compare import absent
+from alignment.location import AtCall, AtGradient, AtWeight, Between
 from alignment.report.ratios import ratio, shown_ratio, worst
 from alignment.report.text import next_look, step_text, tensor_text
 from tests.alignment.report.by_hand import STRANGE, in_all_comparisons, report_of, tensor
@@ -56,53 +57,53 @@ def test_absent_tensor_is_told_by_its_reason_alone():
 ADVICE = {
     "layer": (
         "forward",
-        tensor("conv", 0.5, by_itself=True, place="conv"),
+        tensor("conv", 0.5, by_itself=True, location=AtCall("conv")),
         "look at conv: given torch's own input it computes something else "
         "(error 5.00e-01, allowed 1.00e-06)",
     ),
     "layer on the way back": (
         "backward",
-        tensor("conv[0] (input gradient)", 0.5, by_itself=True, place="conv"),
+        tensor("conv[0] (input gradient)", 0.5, by_itself=True, location=AtCall("conv")),
         "look at the backward pass of conv: given torch's own values",
     ),
     "layer end to end": (
         "forward",
-        tensor("conv", 0.5, place="conv#2"),
+        tensor("conv", 0.5, location=AtCall("conv#2")),
         "look at conv#2: its values are the first to differ",
     ),
     "random layer": (
         "forward",
-        absent("drop", None, "Paddle gives another value each time", "drop"),
+        absent("drop", None, "Paddle gives another value each time", AtCall("drop")),
         "look at drop (Paddle gives another value each time)",
     ),
     "between": (
         "forward",
-        tensor("b[0] (input)", 0.5, by_itself=True, place="a -> b"),
+        tensor("b[0] (input)", 0.5, by_itself=True, location=Between("a", "b")),
         "look at the code between a and b: what goes in is right, what comes out is not (error",
     ),
     "between on the way back": (
         "backward",
-        tensor("a (output gradient)", 0.5, by_itself=True, place="a -> b"),
+        tensor("a (output gradient)", 0.5, by_itself=True, location=Between("a", "b")),
         "look at the code between a and b: the gradient that comes back",
     ),
     "weight of other values": (
         "weights",
-        tensor("w", 0.5, place="weights:w"),
+        tensor("w", 0.5, location=AtWeight("w")),
         "look at where w comes from: its values are not torch's (error",
     ),
     "weight without counterpart": (
         "weights",
-        absent("w", None, "w has no counterpart " + "x" * 100, "weights:w"),
+        absent("w", None, "w has no counterpart " + "x" * 100, AtWeight("w")),
         "look at w: it has no counterpart that fits; rename and convert join what differs",
     ),
     "weight at fault in a layer": (
         "forward",
-        tensor("fc", 0.5, by_itself=True, place="weights:fc.bias"),
+        tensor("fc", 0.5, by_itself=True, location=AtWeight("fc.bias")),
         "look at the weight fc.bias: its layer is given torch's own input",
     ),
     "gradient": (
         "backward",
-        tensor("w", 0.5, place="grad:w"),
+        tensor("w", 0.5, location=AtGradient("w")),
         "look at what w goes through: its gradient is not torch's",
     ),
     "output": (
@@ -153,8 +154,8 @@ def test_summary_fits_a_screen_however_much_failed():
     notes = tuple(f"note {i}: " + "word " * 50 for i in range(30))
     steps = []
     for name in names:
-        failed = in_all_comparisons("x" * 70, (12345.0, 12345.0, 12345.0), f"{'y' * 70} -> z")
-        missing = absent("w", None, reason, f"weights:{'w' * 60}")
+        failed = in_all_comparisons("x" * 70, (12345.0, 12345.0, 12345.0), Between("y" * 70, "z"))
+        missing = absent("w", None, reason, AtWeight("w" * 60))
         many = [tensor(f"t{i}", status="declared", reason="r") for i in range(5000)]
         steps.append(StepResult(name, (missing, *failed, *many), notes))
     lines = str(report_of(*steps)).splitlines()
@@ -168,12 +169,14 @@ def test_long_suggestion_of_rename_is_wrapped_and_whole():
     suggestion = "w has no counterpart; rename = " + ", ".join(
         f"r'^x{i}\\b': 'y{i}'" for i in range(9)
     )
-    step = StepResult("weights", (absent("w", None, suggestion, "weights:w"),))
+    step = StepResult("weights", (absent("w", None, suggestion, AtWeight("w")),))
     assert max(map(len, step_text(step).splitlines())) <= 100
     assert suggestion in " ".join(step_text(step).split())
 
 
 def test_control_characters_of_names_do_not_reach_the_terminal():
-    report = Report(STRANGE, (StepResult("forward", (tensor(STRANGE, 1.0, place=STRANGE),)),))
+    report = Report(
+        STRANGE, (StepResult("forward", (tensor(STRANGE, 1.0, location=AtCall(STRANGE)),)),)
+    )
     str(report).encode("utf-8")
     assert "\x1b" not in str(report)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from alignment import align
+from alignment.location import AtCall
 from alignment.weights.models import paddle_state, torch_state
 from tests.alignment.small import PaddleNet, Through, seeded_torch_net, step
 from tests.alignment.steps.train_setups import (
@@ -95,7 +96,7 @@ def test_dropout_in_training_mode_is_named_as_random():
     report = align(pair)
     assert all(result for result in report.steps if result.step != "train")
     assert report.first_divergence == "drop"
-    random = [t for t in step(report, "train").tensors if t.place == "drop"]
+    random = [t for t in step(report, "train").tensors if t.location == AtCall("drop")]
     assert [t.reason.split()[0] for t in random] == ["torch", "Paddle"]
 
 
