@@ -48,12 +48,12 @@ class TensorResult:
 
     @property
     def failed(self) -> bool:
-        """Whether the tensor differs by more than is allowed, or could not be compared."""
+        """Return whether the tensor differs by more than is allowed, or could not be compared."""
         return self.status == "failed"
 
     @property
     def bar_percent(self) -> int:
-        """The error as a share of what is allowed, from 1e-6 (0) to all (100), logarithmic."""
+        """Return the error as a share of what is allowed: 1e-6 is 0, all is 100, logarithmic."""
         if self.error is None:
             return 100
         share = self.error / self.allowed if self.allowed else float(self.error > 0)
@@ -138,14 +138,14 @@ def compare(
 def absent(
     name: str, given: np.ndarray | None, reason: str, location: Location | None = None
 ) -> TensorResult:
-    """The failure of a tensor that one side lacks; `given` is the other side's."""
+    """Return the failure of a tensor that one side lacks; `given` is the other side's."""
     shape = () if given is None else tuple(given.shape)
     dtype = "" if given is None else str(given.dtype)
     return TensorResult(name, "end_to_end", shape, dtype, None, 0.0, "failed", reason, location)
 
 
 def declared(name: str, ours: np.ndarray, reason: str) -> TensorResult:
-    """A tensor on which nothing can be decided."""
+    """Return a tensor on which nothing can be decided."""
     shape, dtype = tuple(ours.shape), str(ours.dtype)
     return TensorResult(name, "end_to_end", shape, dtype, None, 0.0, "declared", reason)
 
@@ -157,7 +157,7 @@ def relative_error(
     scale: float = 0.0,
     discontinuities: np.ndarray | None = None,
 ) -> float:
-    """The error of torch float32 against torch float64, elements at discontinuities left out.
+    """Return torch float32's error against torch float64, elements at discontinuities left out.
 
     Infinite where an element is finite on one side only: then float32 has no error to go by.
     """
@@ -177,19 +177,19 @@ def distance(reference: np.ndarray, ours: np.ndarray) -> np.ndarray:
 
 
 def scale_of(arrays: Iterable[np.ndarray]) -> float:
-    """How large the tensors of a kind are: the largest value of all, outliers left out."""
+    """Return how large the tensors of a kind are: the largest value of all, outliers left out."""
     sizes = [size for size in map(largest_value, arrays) if size > 0]
     return min(max(sizes), OUTLIER * float(np.median(sizes))) if sizes else 0.0
 
 
 def largest_value(array: np.ndarray) -> float:
-    """The largest finite absolute value, 0 where there is none."""
+    """Return the largest finite absolute value, 0 where there is none."""
     values = np.abs(_computable(np.asarray(array)))
     return float(np.max(values, initial=0.0, where=np.isfinite(values)))
 
 
 def _incomparable(reference: np.ndarray, ours: np.ndarray, dtype: str) -> str:
-    """Why no error can be given; "" where it can."""
+    """Return why no error can be given; "" where it can."""
     if ours.shape != reference.shape:
         return f"shape {list(ours.shape)} where the reference has {list(reference.shape)}"
     if str(ours.dtype) != dtype:

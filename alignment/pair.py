@@ -110,7 +110,7 @@ class Pair:
             raise ValueError(f"train_steps {self.train_steps} is none; use 1 or more")
 
     def steps(self) -> tuple[str, ...]:
-        """The steps that this pair supports, in order."""
+        """Return the steps that this pair supports, in order."""
         supported = {"data", "weights", "forward", *self.checks}
         if self.torch_loss:
             supported |= {"loss", "backward"}
@@ -119,7 +119,7 @@ class Pair:
         return tuple(step for step in STEPS if step in supported)
 
     def named_arrays(self) -> dict[str, np.ndarray]:
-        """Inputs and targets by name: `inputs[0]`, …, `targets[0]`, …."""
+        """Return inputs and targets by name: `inputs[0]`, …, `targets[0]`, …."""
         return {
             f"{kind}[{index}]": array
             for kind, arrays in (("inputs", self.inputs), ("targets", self.targets))

@@ -63,7 +63,7 @@ def align(
 
 
 def chosen_steps(pair: Pair, steps: Iterable[str] | None) -> tuple[str, ...]:
-    """The steps to run, in order.
+    """Return the steps to run, in order.
 
     Raises:
         AlignmentError: the pair lacks one of them, or none is named.

@@ -65,7 +65,7 @@ class Misfit:
 
 
 def identify(checkpoint: Checkpoint, arch: str = "auto") -> Variant:
-    """The network of that name, or the depth most like the file: with the fewest misfits.
+    """Return the network of that name, or the depth most like the file: with the fewest misfits.
 
     Args:
         checkpoint: The file.
@@ -109,7 +109,7 @@ def _named(checkpoint: Checkpoint, name: str) -> Variant:
 def _classes_by_shape(
     checkpoint: Checkpoint, of_two: Sequence[TensorSpec], of_three: Sequence[TensorSpec]
 ) -> tuple[int, str]:
-    """The class count and the tensor that tells it, from how shapes grow with the count."""
+    """Return the class count and the tensor that tells it, from how shapes grow with the count."""
     side = checkpoint.side
     for two, three in zip(of_two, of_three, strict=True):
         name = two.torch_name if side == "torch" else two.paddle_name
@@ -252,7 +252,7 @@ def _names(arch: str, side: Side) -> list[str]:
 
 
 def _num_classes(checkpoint: Checkpoint, head: str) -> tuple[int, str]:
-    """The class count and the tensor that tells it; the bias first, since it has one side only."""
+    """Return the class count and the tensor that tells it; the bias first: it has one side only."""
     fewest = 2 if head == "fg_cls" else 1  # FactSeg has a background and something before it
     bias = checkpoint.state.get(f"{head}.bias")
     if bias is not None and bias.ndim == 1:

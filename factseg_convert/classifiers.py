@@ -15,7 +15,7 @@ CLASSIFIERS = ("densenet121", "vgg16", "vgg16_bn")
 
 
 def classifier_of(names: Container[str]) -> str:
-    """Which of CLASSIFIERS has tensors of these names, torch's or Paddle's; "" for none."""
+    """Return which of CLASSIFIERS has tensors of these names, torch's or Paddle's; "" for none."""
     if "classifier.weight" in names and "features.denseblock4.denselayer16.conv2.weight" in names:
         return "densenet121"
     if "classifier.6.weight" in names and "features.0.weight" in names:

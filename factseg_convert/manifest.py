@@ -53,7 +53,7 @@ class Manifest:
 
 
 def manifest_path(output: Path) -> Path:
-    """Where the manifest of a converted file lies: beside it, under its full name."""
+    """Return where the manifest of a converted file lies: beside it, under its full name."""
     return output.with_name(output.name + ".manifest.json")
 
 
@@ -76,7 +76,7 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(output: Path, sha256: str) -> Manifest | str:
-    """The manifest of a converted file whose hash is now `sha256`, or why there is none to use."""
+    """Return the manifest of a converted file with this `sha256`, or why there is none to use."""
     path = manifest_path(output)
     if not path.is_file():
         return f"there is no {path.name}"
@@ -92,7 +92,7 @@ def read_manifest(output: Path, sha256: str) -> Manifest | str:
 
 
 def dropped_entries(output: Path) -> tuple[str, ...]:
-    """What the source of a converted file holds and the file does not, as its manifest says.
+    """Return what the source of a converted file holds and the file does not, as its manifest says.
 
     The file may have changed since: the source holds it all the same.
     """

@@ -42,7 +42,7 @@ def to_paddle(
     step: int | None = None,
     scheduler: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The state of a torch SGD, Adam or AdamW in Paddle's form.
+    """Return the state of a torch SGD, Adam or AdamW in Paddle's form.
 
     Args:
         opt: `optimizer.state_dict()`.
@@ -127,7 +127,7 @@ def to_torch(
 
 
 def scheduler_to_torch(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A torch `scheduler.state_dict()`: the one that came from torch, or what a position tells."""
+    """Return a torch `scheduler.state_dict()`: the one that came from torch, or a position's."""
     if "torch_scheduler" in state:
         return tensors(state["torch_scheduler"])
     position = state["scheduler"]
@@ -141,7 +141,7 @@ def scheduler_to_torch(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def map_of_specs(specs: Iterable[TensorSpec]) -> WeightMap:
-    """The map of a Paddle model that has just the tensors of the specs, under their names."""
+    """Return the map of a Paddle model that has just the specs' tensors, under their names."""
     sources = [
         Source(
             spec.paddle_name,
@@ -157,7 +157,7 @@ def map_of_specs(specs: Iterable[TensorSpec]) -> WeightMap:
 
 
 def without_counterpart(state: Mapping[str, Any]) -> list[str]:
-    """The values of the groups that ask for what the other framework's optimizer can't do."""
+    """Return the values of the groups that the other framework's optimizer can't do."""
     neutral = {"dampening": 0, "maximize": False, "l1_decay": 0.0}
     return sorted(
         {
@@ -207,7 +207,7 @@ def _check_names(
 def _arrays_to_paddle(
     entries: Mapping[str, Mapping[str, Any]], weights: WeightMap
 ) -> dict[str, dict[str, Any]]:
-    """The arrays by Paddle's names, in the order of the torch parameters that they come from."""
+    """Return the arrays by Paddle's names, in the order of the torch parameters they come from."""
     known = {name for source in weights.sources for name in source.torch_names}
     lacking = [name for name in entries if name not in known]
     if lacking:
@@ -249,7 +249,7 @@ def _entries_to_torch(
 
 
 def _joined(entry: str, arrays: Sequence[np.ndarray], parts: Sequence[TensorSpec]) -> np.ndarray:
-    """The torch array of its parts, which are one, or the rows of a fused tensor in order."""
+    """Return the torch array of its parts: one, or the rows of a fused tensor in order."""
     for array, part in zip(arrays, parts, strict=True):
         if array.shape != part.paddle_shape:
             shape = list(part.paddle_shape)

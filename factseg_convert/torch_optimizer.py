@@ -22,7 +22,7 @@ _NO_NAMES = "save the state of an optimizer that was given named_parameters()"
 
 
 def groups_of(opt: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The groups, whose parameters are numbered from 0 through all of them."""
+    """Return the groups, whose parameters are numbered from 0 through all of them."""
     groups = opt.get("param_groups")
     if not isinstance(groups, list) or not groups or not all(isinstance(g, dict) for g in groups):
         raise OptimizerStateError("it has no param_groups")
@@ -49,7 +49,7 @@ def kind_of(groups: Sequence[Mapping[str, Any]]) -> str:
 
 
 def names_of(groups: Sequence[Mapping[str, Any]], parameters: Sequence[str]) -> list[str]:
-    """The parameters' names by number."""
+    """Return the parameters' names by number."""
     names = [name for group in groups for name in group.get("param_names", [])]
     count = sum(len(group["params"]) for group in groups)
     if not names:
@@ -74,7 +74,7 @@ def names_of(groups: Sequence[Mapping[str, Any]], parameters: Sequence[str]) -> 
 
 
 def named_state(state: object, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The state by name, without the buffers that are None, in the state's order."""
+    """Return the state by name, without the buffers that are None, in the state's order."""
     import torch
 
     if not isinstance(state, dict) or not all(isinstance(e, dict) for e in state.values()):
@@ -111,7 +111,7 @@ def check_shapes(
 
 
 def step_count(name: str, step: Any) -> int:
-    """The steps that one parameter has done."""
+    """Return the steps that one parameter has done."""
     value = float(step)
     if not (value >= 0 and value.is_integer()):
         raise OptimizerStateError(f"the step of {name} is {value}")
@@ -119,14 +119,14 @@ def step_count(name: str, step: Any) -> int:
 
 
 def is_usual_step(step: Any, common: int) -> bool:
-    """Whether torch would make the same tensor of the common count again."""
+    """Return whether torch would make the same tensor of the common count again."""
     import torch
 
     return isinstance(step, torch.Tensor) and step.dtype == torch.float32 and int(step) == common
 
 
 def is_complete(kind: str, groups: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether torch itself would make the optimizer's hyperparameters and type of the groups."""
+    """Return whether torch itself would make the hyperparameters and type of the groups."""
     if kind in ("SGD", "Momentum"):
         return all(set(_SGD) <= group.keys() for group in groups)
     return all(
@@ -137,7 +137,7 @@ def is_complete(kind: str, groups: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def defaults_of(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a group of torch's optimizer where the state has none."""
+    """Return the values of a group of torch's optimizer where the state has none."""
     import torch
 
     kind = state["type"]
@@ -154,7 +154,7 @@ def defaults_of(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A value of a torch file with arrays for tensors, as a `.pdopt` can hold it."""
+    """Return a value of a torch file with arrays for tensors, as a `.pdopt` can hold it."""
     import torch
 
     if isinstance(value, torch.Tensor):
@@ -171,7 +171,7 @@ def plain(value: Any) -> Any:
 
 
 def tensors(value: Any) -> Any:
-    """The value that `plain` made plain."""
+    """Return the value that `plain` made plain."""
     if isinstance(value, np.ndarray):
         return torch_of_array(value)
     if isinstance(value, Mapping):

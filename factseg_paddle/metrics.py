@@ -52,7 +52,7 @@ class Metrics:
 
     @property
     def mean_recall(self) -> float:
-        """The mean of class_recall, another name of mPA."""
+        """Return the mean of class_recall, another name of mPA."""
         return self.mean_pixel_accuracy
 
     def __str__(self) -> str:
@@ -92,7 +92,7 @@ class ConfusionMatrix:
 
     @property
     def matrix(self) -> np.ndarray:
-        """A copy of the counts, [C, C] int64, rows truth, columns prediction."""
+        """Return a copy of the counts, [C, C] int64, rows truth, columns prediction."""
         return self._counts.copy()
 
     def update(self, labels: np.ndarray, predictions: np.ndarray) -> None:

@@ -75,7 +75,7 @@ def compare(name: str, options: Sequence[str], out: Path) -> tuple[bool, str]:
     if done.returncode not in (0, 1):
         if done.returncode < 0:
             raise AlignmentError(
-                f"ended by signal {-done.returncode}; the system may have killed it for want of "
+                f"ended by signal {-done.returncode}; the system may have killed it to free "
                 "memory"
             )
         said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
@@ -90,7 +90,7 @@ def compare(name: str, options: Sequence[str], out: Path) -> tuple[bool, str]:
 
 
 def _largest(tensors: Sequence[dict]) -> float:
-    """The largest error as a share of what is allowed; of declared differences none is."""
+    """Return the largest error as a share of what is allowed; declared differences have none."""
     passed = [t for t in tensors if t["status"] == "passed" and t["error"] and t["allowed"]]
     return max((tensor["error"] / tensor["allowed"] for tensor in passed), default=0.0)
 

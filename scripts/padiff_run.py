@@ -90,7 +90,7 @@ class PadiffFinding(NamedTuple):
         return text + (f" in step {self.step}" if self.step else "")
 
     def is_at(self, place: str) -> bool:
-        """Whether this is the place of a fault."""
+        """Return whether this is the place of a fault."""
         if self.stage == "loss":
             return place == "loss:loss"
         if self.stage == "weight":
@@ -349,7 +349,7 @@ def _said(found: PadiffFinding | None) -> str:
 
 
 def _tightest(run: _Runs, setting: Setting) -> Setting:
-    """The setting with the tightest tolerance under which the clean pair passes."""
+    """Return the setting with the tightest tolerance under which the clean pair passes."""
     for tolerance in TOLERANCES:
         candidate = replace(setting, tolerance=tolerance)
         if run(None, SEED, candidate) is None:

@@ -18,10 +18,10 @@ Values = dict[str, np.ndarray]
 
 
 def reference_values(pair: Pair, step: str) -> Values:
-    """The reference's values of a step's checks.
+    """Return the reference's values of a step's checks.
 
     Raises:
-        AlignmentError: a check raised, is no (name, reference, ours), or stands twice.
+        AlignmentError: a check raised, is no (name, reference, ours), or occurs twice.
     """
     values = {}
     for name, reference, _ in _checks(pair, step):
@@ -36,7 +36,7 @@ def our_values(pair: Pair, step: str) -> tuple[Values, dict[str, str]]:
     What raises has failed, since it should give what the reference gives.
 
     Raises:
-        AlignmentError: a check is no (name, reference, ours) or stands twice, or needs what is
+        AlignmentError: a check is no (name, reference, ours) or occurs twice, or needs what is
             not installed.
     """
     values, raised = {}, {}
@@ -51,7 +51,7 @@ def our_values(pair: Pair, step: str) -> tuple[Values, dict[str, str]]:
 
 
 def judged(theirs: Values, ours: Values, raised: Mapping[str, str]) -> list[TensorResult]:
-    """The results of checks, in the reference's order; what one side lacks is a failure."""
+    """Return the results of checks, in the reference's order; what one side lacks is a failure."""
     results = []
     for name, array in theirs.items():
         if name not in ours:
@@ -73,7 +73,7 @@ def _checks(pair: Pair, step: str) -> list[tuple[str, Value, Value]]:
                 f"the checks of step {step} give {check!r:.60}; give (name, reference, ours)"
             )
         if check[0] in names:
-            raise AlignmentError(f"the check {check[0]!r} of step {step} stands twice")
+            raise AlignmentError(f"the check {check[0]!r} of step {step} occurs twice")
         names.add(check[0])
     return checks
 

@@ -88,7 +88,7 @@ class RunJudge:
         self._decides = True
 
     def judge(self, step: str, trace: Trace, dtype: str, *, decides: bool) -> list[TensorResult]:
-        """The results of the step forward, loss or backward.
+        """Return the results of the step forward, loss or backward.
 
         Args:
             step: its name.
@@ -233,7 +233,7 @@ class RunJudge:
         return FLOAT32_RATIO * max(own, self._usual_rounding(kind), FLOAT32_FLOOR)
 
     def _usual_rounding(self, kind: Kind) -> float:
-        """The largest error of torch float32 on values of a kind.
+        """Return the largest error of torch float32 on values of a kind.
 
         Rounding is a matter of luck on a single tensor: which activation next to zero changes its
         sign differs between two programs that are both right.

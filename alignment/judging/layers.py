@@ -155,7 +155,7 @@ class LayerJudge:
                 self._results[key] = replace(result, status="declared", reason=reason)
 
     def forward(self) -> list[TensorResult]:
-        """The results of the step forward, in torch's order of calls."""
+        """Return the results of the step forward, in torch's order of calls."""
         keys = [
             key
             for call in self._layers
@@ -164,7 +164,7 @@ class LayerJudge:
         return self._found([*keys, *self._keys_of_kind(Kind.MODEL_OUTPUT)])
 
     def backward(self) -> list[TensorResult]:
-        """The results of the step backward, against the order of calls."""
+        """Return the results of the step backward, against the order of calls."""
         of_layer: dict[str, list[ValueKey]] = {}
         for source in self._weight_map.sources:
             key = ValueKey(Kind.PARAMETER_GRAD, source.paddle_name)
@@ -223,7 +223,7 @@ class LayerJudge:
         reference: np.ndarray | None,
         array: np.ndarray | None,
     ) -> TensorResult | None:
-        """The failure where one side has no value; a gradient of zeros is as good as none."""
+        """Return the failure where one side has no value; a gradient of zeros counts as none."""
         given = reference if array is None else array
         if given is None or not kind.is_gradient or not given.any():
             return None  # outputs of one side alone are for the end-to-end comparison
@@ -258,7 +258,7 @@ class LayerJudge:
         return max((error for error in (own, *as_a_whole) if error is not None), default=0.0)
 
     def _owner(self, source: Source) -> str:
-        """The layer among those stopped at that a parameter belongs to; "" for none."""
+        """Return the layer among those stopped at that a parameter belongs to; "" for none."""
         layers = {layer_of(call) for call in self._layers}
         path = source.torch_names[0]
         while path and path not in layers:
@@ -304,7 +304,7 @@ class LayerJudge:
         return next(call for call in self._layers if names & set(self._alone.outputs[call]))
 
     def _behind(self, call: str, reference: np.ndarray | None, array: np.ndarray | None) -> str:
-        """The first of the layers that an output goes to, or the one whose gradient is missing."""
+        """Return the first layer that an output goes to, or the one whose gradient is missing."""
         goes_to = {}
         for other in self._layers:
             for key in self._alone.keys_of_call(other, Kind.INPUT):

@@ -54,7 +54,7 @@ class TrainJudge:
     def judge(
         self, record: TrainRecord, ours: PaddleStep, before: TrainState
     ) -> list[TensorResult]:
-        """The results of one step, in the order in which it is computed."""
+        """Return the results of one step, in the order in which it is computed."""
         self._step, self._sensitivity = f"step {record.step}", record.sensitivity
         by_itself = self._optimizer_bound
         if 0 < record.clipped_norm < record.norm:
@@ -89,7 +89,7 @@ class TrainJudge:
         ]
 
     def _bound(self, sensitivity: float) -> float:
-        """What is allowed end to end to a value that is as sensitive as this."""
+        """Return what is allowed end to end to a value that is as sensitive as this."""
         return min(1.0, max(FLOAT64_BOUND, SENSITIVITY * sensitivity))
 
     def _number(

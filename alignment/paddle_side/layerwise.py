@@ -20,7 +20,7 @@ from alignment.recording.value_key import Kind, ValueKey, lookup_value
 def watch_paddle(
     model: nn.Layer, rename: Mapping[str, str], on_begin: Any = None, on_end: Any = None
 ) -> CallWatch:
-    """A watch over the calls of all layers below the model."""
+    """Return a watch over the calls of all layers below the model."""
     return CallWatch(
         model.named_sublayers(),
         rename,
@@ -34,12 +34,12 @@ def watch_paddle(
 
 
 def array_of_paddle(tensor: paddle.Tensor) -> np.ndarray:
-    """A copy of the tensor's values."""
+    """Return a copy of the tensor's values."""
     return np.array(tensor.detach().numpy())
 
 
 def in_place_of(tensor: paddle.Tensor, reference: np.ndarray | None) -> paddle.Tensor:
-    """The reference's value with the tensor's gradient, where there is one that fits."""
+    """Return the reference's value with the tensor's gradient, where there is one that fits."""
     if reference is None or not tensor.is_floating_point():
         return tensor
     if tuple(tensor.shape) != reference.shape:
@@ -50,7 +50,7 @@ def in_place_of(tensor: paddle.Tensor, reference: np.ndarray | None) -> paddle.T
 def all_in_place_of(
     value: Any, kind: Kind, name: str, reference: Mapping[ValueKey, np.ndarray]
 ) -> Any:
-    """The reference's values of a kind, by their names under `name`, with these gradients.
+    """Return the reference's values of a kind, by their names under `name`, with these gradients.
 
     Raises:
         OpaqueValueError: the value is no known structure.
@@ -63,7 +63,7 @@ def all_in_place_of(
 
 
 def output_at_the_reference(output: Any, activations: Mapping[ValueKey, np.ndarray]) -> Any:
-    """The reference's outputs with the gradients of a model's; `activations` as in its trace."""
+    """Return the reference's outputs with a model's gradients; `activations` as in its trace."""
     return all_in_place_of(output, Kind.MODEL_OUTPUT, "output", activations)
 
 
@@ -98,12 +98,12 @@ class _InPlaceOf(PyLayer):
 
     @staticmethod
     def forward(_ctx: Any, tensor: paddle.Tensor, value: np.ndarray) -> paddle.Tensor:
-        """The value, in the tensor's dtype."""
+        """Return the value, in the tensor's dtype."""
         return paddle.to_tensor(value).astype(tensor.dtype)
 
     @staticmethod
     def backward(_ctx: Any, gradient: paddle.Tensor) -> paddle.Tensor:
-        """The gradient as it is."""
+        """Return the gradient as it is."""
         return gradient
 
 
@@ -111,30 +111,30 @@ class PaddleLayerwiseRun(LayerwiseRun):
     """A layerwise run of Paddle; see `LayerwiseRun`."""
 
     def watch(self, model: Any, rename: Mapping[str, str], on_begin: Any, on_end: Any) -> CallWatch:
-        """A watch over the model's calls."""
+        """Return a watch over the model's calls."""
         return watch_paddle(model, rename, on_begin, on_end)
 
     def pass_by(self, call: str, layer: Any, args: tuple, kwargs: dict) -> None:
         """Nothing is asked of layers with parts that are judged one by one."""
 
     def is_tensor(self, value: Any) -> bool:
-        """Whether a value is a tensor of Paddle."""
+        """Return whether a value is a tensor of Paddle."""
         return paddle.is_tensor(value)
 
     def is_float(self, tensor: paddle.Tensor) -> bool:
-        """Whether it holds floating-point numbers."""
+        """Return whether it holds floating-point numbers."""
         return tensor.is_floating_point() or tensor.is_complex()
 
     def needs_gradient(self, tensor: paddle.Tensor) -> bool:
-        """Whether a gradient can be sent back from the tensor."""
+        """Return whether a gradient can be sent back from the tensor."""
         return not tensor.stop_gradient
 
     def array(self, tensor: paddle.Tensor) -> np.ndarray:
-        """A copy of the tensor's values."""
+        """Return a copy of the tensor's values."""
         return array_of_paddle(tensor)
 
     def tensor(self, array: np.ndarray, *, leaf: bool = False) -> paddle.Tensor:
-        """A tensor of the run's dtype if it is a float; a leaf has a gradient of its own."""
+        """Return a tensor of the run's dtype if it is a float; a leaf has a gradient of its own."""
         tensor = paddle.to_tensor(np.array(array, order="C"))
         if tensor.is_floating_point():
             tensor = tensor.astype(self.dtype)
@@ -142,11 +142,11 @@ class PaddleLayerwiseRun(LayerwiseRun):
         return tensor
 
     def clone(self, tensor: paddle.Tensor) -> paddle.Tensor:
-        """A copy that hands its gradient on."""
+        """Return a copy that hands its gradient on."""
         return tensor.clone()
 
     def version(self, tensor: paddle.Tensor) -> int:
-        """The tensor's count of in-place changes."""
+        """Return the tensor's count of in-place changes."""
         return tensor.inplace_version
 
     def write_over(self, tensor: paddle.Tensor, value: paddle.Tensor) -> None:
@@ -201,11 +201,11 @@ class PaddleLayerwiseRun(LayerwiseRun):
             )
 
     def gradient_of(self, leaf: paddle.Tensor) -> np.ndarray | None:
-        """The gradient that reached a leaf."""
+        """Return the gradient that reached a leaf."""
         return None if leaf.grad is None else array_of_paddle(leaf.grad)
 
     def parameter_gradients(self, model: nn.Layer) -> dict[str, np.ndarray | None]:
-        """The sums of the parameters' gradients by Paddle's names."""
+        """Return the sums of the parameters' gradients by Paddle's names."""
         return {name: self.gradient_of(p) for name, p in model.named_parameters()}
 
 

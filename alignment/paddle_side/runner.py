@@ -53,7 +53,7 @@ class PaddleSide:
             self.model = _made(pair.paddle_model)
 
     def tensors(self) -> tuple[PaddleTensor, ...]:
-        """Names, shapes and Linear weights of the model."""
+        """Return names, shapes and Linear weights of the model."""
         return paddle_tensors(self.model)
 
     def weights(self) -> dict[str, np.ndarray]:
@@ -69,7 +69,7 @@ class PaddleSide:
         load_paddle_state(self.model, weights)
 
     def received(self) -> dict[str, np.ndarray]:
-        """Inputs and targets as Paddle holds them."""
+        """Return inputs and targets as Paddle holds them."""
         with (
             isolated_framework_state("float32", self.device),
             _named_errors("Paddle, given the inputs,"),
@@ -105,7 +105,7 @@ class PaddleSide:
             trace.output = output
 
     def loss(self, dtype: str, output: Any) -> np.ndarray:
-        """The loss of an output of `forward`.
+        """Return the loss of an output of `forward`.
 
         Raises:
             AlignmentError: the loss raised, or is no scalar.
@@ -199,7 +199,7 @@ class PaddleSide:
 
     @contextlib.contextmanager
     def training(self, dtype: str, weight_map: WeightMap | None) -> Iterator[PaddleTrainer]:
-        """A trainer of another copy of the model, to be used inside.
+        """Yield a trainer of another copy of the model, to be used inside.
 
         Raises:
             AlignmentError: the model, the loss or the optimizer raised.
@@ -227,7 +227,7 @@ class PaddleSide:
             yield
 
     def _loss(self, output: Any, dtype: str, *, backward: bool) -> tuple[paddle.Tensor, list]:
-        """The loss, and its gradient with respect to the outputs as they are handed over."""
+        """Compute the loss and its gradient with respect to the outputs as they are handed over."""
         leaves = [tensor.detach() for _, tensor in flatten(output, paddle.is_tensor)]
         for leaf in leaves:
             leaf.stop_gradient = not (backward and leaf.is_floating_point())
@@ -256,7 +256,7 @@ class PaddleSide:
         return model
 
     def _another_model(self) -> nn.Layer:
-        """The same model again, which a run may change.
+        """Return the same model again, which a run may change.
 
         Made by the pair's function where there is one: a copy of a model whose `forward` was
         replaced would still run the layers of the original.

@@ -117,7 +117,7 @@ class CallWatch:
 
 
 def layer_of(call: str) -> str:
-    """The layer that a call is of: its name without `#2`."""
+    """Return the layer that a call is of: its name without `#2`."""
     return call.partition("#")[0]
 
 

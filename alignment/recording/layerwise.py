@@ -102,7 +102,7 @@ class LayerwiseReference:
         return list(found)
 
     def last_source(self, key: ValueKey, layers: Sequence[str]) -> str:
-        """The last of `layers`, in their order, that a value was made of, or the model's input."""
+        """Return the last of `layers` that a value was made of, or the model's input."""
         order = {call: position for position, call in enumerate(layers)}
         sources = self.sources(key, layers)
         return max(sources, key=lambda source: order.get(source, -1), default=model_input(0).label)
@@ -196,7 +196,7 @@ class LayerwiseRun(ABC):
     def substitute_inputs(
         self, name: str, args: tuple, kwargs: dict
     ) -> tuple[SubstitutedCall | None, Any]:
-        """The arguments with the reference's values; None where their number differs."""
+        """Return the arguments with the reference's values; None where their number differs."""
         given = [t for _, t in flatten((args, kwargs), self.is_tensor, strict=False)]
         own = distinct(given)
         indices = _assigned(given, own, self.alone.inputs.get(name))
@@ -246,7 +246,7 @@ class LayerwiseRun(ABC):
     def _handed_on(
         self, opened: SubstitutedCall, named: Sequence[tuple[str, Any]]
     ) -> dict[int, Any]:
-        """What stands for each output tensor, by its id, in the code that follows."""
+        """Return what stands for each output tensor, by its id, in the code that follows."""
         first = {}  # one tensor may be returned under several names
         for name, tensor in named:
             first.setdefault(id(tensor), (name, tensor))
@@ -277,35 +277,35 @@ class LayerwiseRun(ABC):
 
     @abstractmethod
     def watch(self, model: Any, rename: Mapping[str, str], on_begin: Any, on_end: Any) -> CallWatch:
-        """A watch over the model's calls."""
+        """Return a watch over the model's calls."""
 
     @abstractmethod
     def is_tensor(self, value: Any) -> bool:
-        """Whether a value is a tensor of the framework."""
+        """Return whether a value is a tensor of the framework."""
 
     @abstractmethod
     def is_float(self, tensor: Any) -> bool:
-        """Whether it holds floating-point numbers."""
+        """Return whether it holds floating-point numbers."""
 
     @abstractmethod
     def needs_gradient(self, tensor: Any) -> bool:
-        """Whether a gradient can be sent back from the tensor."""
+        """Return whether a gradient can be sent back from the tensor."""
 
     @abstractmethod
     def array(self, tensor: Any) -> np.ndarray:
-        """A copy of the tensor's values."""
+        """Return a copy of the tensor's values."""
 
     @abstractmethod
     def tensor(self, array: np.ndarray, *, leaf: bool = False) -> Any:
-        """A tensor of the run's dtype if it is a float; a leaf has a gradient of its own."""
+        """Return a tensor of the run's dtype if it is a float; a leaf has a gradient of its own."""
 
     @abstractmethod
     def clone(self, tensor: Any) -> Any:
-        """A copy that hands its gradient on."""
+        """Return a copy that hands its gradient on."""
 
     @abstractmethod
     def version(self, tensor: Any) -> int:
-        """The tensor's count of in-place changes."""
+        """Return the tensor's count of in-place changes."""
 
     @abstractmethod
     def write_over(self, tensor: Any, value: Any) -> None:
@@ -340,15 +340,15 @@ class LayerwiseRun(ABC):
 
     @abstractmethod
     def gradient_of(self, leaf: Any) -> np.ndarray | None:
-        """The gradient that reached a leaf."""
+        """Return the gradient that reached a leaf."""
 
     @abstractmethod
     def parameter_gradients(self, model: Any) -> dict[str, np.ndarray | None]:
-        """The sums of the parameters' gradients by this framework's names."""
+        """Return the sums of the parameters' gradients by this framework's names."""
 
 
 def _assigned(given: Sequence[Any], own: Sequence[Any], theirs: list[int] | None) -> list | None:
-    """Which of the reference's arguments each own tensor stands for; None where none can be told.
+    """Return which of the reference's arguments each own tensor stands for, or None.
 
     By position where both sides give as many, else by order where as many are distinct: attention
     may be called with (x, x, x) there and with (x) here.

@@ -42,7 +42,7 @@ def flatten(
 def replace_tensors(
     value: Any, is_tensor: Callable[[Any], bool], tensors: Iterator[Any], *, strict: bool = True
 ) -> Any:
-    """The same structure with other tensors, taken in the order of `flatten`."""
+    """Return the same structure with other tensors, taken in the order of `flatten`."""
     if is_tensor(value):
         return next(tensors)
 

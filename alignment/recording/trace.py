@@ -100,5 +100,5 @@ class LayerRecorder:
 
 
 def distinct(tensors: Iterator[Any]) -> list[Any]:
-    """The tensors without repetition, in order: attention over (x, x, x) is given one."""
+    """Return the tensors without repetition, in order: attention over (x, x, x) is given one."""
     return list({id(tensor): tensor for tensor in tensors}.values())

@@ -85,7 +85,7 @@ class TrainState:
 
 
 def after(weight: np.ndarray, update: np.ndarray) -> np.ndarray:
-    """The weight after a step, as both sides take it for the next one."""
+    """Return the weight after a step, as both sides take it for the next one."""
     return (weight.astype(np.float64) + update).astype(np.float32)
 
 

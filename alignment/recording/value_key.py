@@ -37,7 +37,7 @@ class Kind(Enum):
 
     @property
     def is_gradient(self) -> bool:
-        """Whether it is of the way back."""
+        """Return whether it is of the way back."""
         return self in _GRADIENTS
 
 

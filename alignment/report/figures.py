@@ -77,7 +77,7 @@ def depth_svg(step: StepResult) -> str:
 
 
 def ratios_svg(tensors: Iterable[TensorResult]) -> str:
-    """How many tensors come how near to what is allowed, for each comparison."""
+    """Return how many tensors come how near to what is allowed, for each comparison."""
     found: dict[str, list[tuple[float, str]]] = {series: [] for series in SERIES}
     for tensor in tensors:
         value = ratio(tensor)
@@ -96,7 +96,7 @@ def ratios_svg(tensors: Iterable[TensorResult]) -> str:
 
 
 def curves_svg(curves: Mapping[str, Sequence[float]]) -> str:
-    """The loss of a free run of training, on both sides."""
+    """Draw the loss of a free run of training, on both sides."""
     figure = _figure(3.2)
     with _style():
         ax = figure.subplots()
@@ -122,7 +122,7 @@ def curves_svg(curves: Mapping[str, Sequence[float]]) -> str:
 
 
 def on_scale(tensor: TensorResult) -> bool:
-    """Whether a tensor is drawn along the depth; what is zero but for rounding would hide it."""
+    """Return whether a tensor is drawn along the depth: zero but for rounding would hide it."""
     return tensor.failed or tensor.allowed <= MEANINGLESS
 
 
@@ -267,7 +267,7 @@ def _draw_ratios(ax: Axes, found: Sequence[tuple[float, str]], low: int, high: i
 
 
 def _decades(values: Iterable[float]) -> tuple[int, int]:
-    """The powers of ten between which all positive finite values lie."""
+    """Return the powers of ten between which all positive finite values lie."""
     logs = [math.log10(v) for v in values if 0 < v < math.inf]
     low, high = math.floor(min(logs, default=-1)), math.ceil(max(logs, default=0))
     return low, max(high, low + 1)
@@ -280,7 +280,7 @@ def _height(value: float, nothing: float, highest: float) -> float:
 
 
 def _short(name: str, length: int) -> str:
-    """A name that the font can write, its middle left out where it is long."""
+    """Return a name that the font can write, its middle left out where it is long."""
     name = name.encode("ascii", "backslashreplace").decode()
     name = "".join(c if c.isprintable() else "?" for c in name)
     half = length // 2

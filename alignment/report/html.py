@@ -32,19 +32,19 @@ class Row:
 
     @property
     def status(self) -> str:
-        """The worst of its comparisons."""
+        """Return the worst of its comparisons."""
         statuses = {result.status for result in self.results}
         return next(s for s in ("failed", "declared", "passed") if s in statuses)
 
     @property
     def rank(self) -> float:
-        """How near it comes to what is allowed; what is zero but for rounding is far."""
+        """Return how near it comes to what is allowed; what is zero but for rounding is far."""
         ratios = [ratio(result) for result in self.results if result.allowed <= MEANINGLESS]
         return max((value for value in ratios if value is not None), default=0.0)
 
     @property
     def reasons(self) -> str:
-        """What is remarked on it; a place that is the worst in two comparisons stands once."""
+        """Return what is remarked on it; what is the worst in two comparisons stands once."""
         remarks = {r.reason.partition(":")[0]: r.reason for r in reversed(self.results) if r.reason}
         return "; ".join(reversed(remarks.values()))
 
@@ -73,7 +73,7 @@ class Figure:
 
 
 def html(report: AlignmentResults) -> str:
-    """The page."""
+    """Render the page."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -100,12 +100,12 @@ def html(report: AlignmentResults) -> str:
 
 
 def columns(step: StepResult) -> list[str]:
-    """The kinds of comparison that a step made."""
+    """Return the kinds of comparison that a step made."""
     return [s for s in SERIES if any(series_of(tensor) == s for tensor in step.tensors)]
 
 
 def groups(step: StepResult) -> list[Group]:
-    """What a step shows: failures in order, and of the rest what comes nearest to failing."""
+    """Return what a step shows: failures in order, then what comes nearest to failing."""
     by_name: dict[str, list[TensorResult]] = {}
     for tensor in step.tensors:
         by_name.setdefault(tensor.name, []).append(tensor)

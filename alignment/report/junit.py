@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def junit(report: AlignmentResults) -> JUnitXml:
-    """The report as a JUnit document."""
+    """Return the report as a JUnit document."""
     from junitparser import JUnitXml
 
     xml = JUnitXml(printable(report.pair))

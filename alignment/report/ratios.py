@@ -18,14 +18,14 @@ MEANINGLESS = 1.0
 
 
 def series_of(tensor: TensorResult) -> str:
-    """Which of SERIES a result belongs to; whatever is not float64 ran beside float32."""
+    """Return which of SERIES a result belongs to; whatever is not float64 ran beside float32."""
     if tensor.comparison == "by_itself":
         return BY_ITSELF
     return FLOAT64 if tensor.dtype in ("float64", "complex128") else FLOAT32
 
 
 def ratio(tensor: TensorResult) -> float | None:
-    """The error as a multiple of what is allowed; None where there is no number to give."""
+    """Return the error as a multiple of what is allowed; None where there is no number to give."""
     if tensor.error is None:
         return None
     if tensor.allowed:
@@ -34,7 +34,7 @@ def ratio(tensor: TensorResult) -> float | None:
 
 
 def worst(tensors: Iterable[TensorResult], series: str) -> TensorResult | None:
-    """The tensor of a series that comes nearest to what is allowed, or lies farthest beyond it.
+    """Return the tensor of a series that comes nearest to what is allowed, or lies farthest beyond.
 
     Left out is what has to be equal to the bit, what is declared, and what is zero but for
     rounding.
@@ -51,7 +51,7 @@ def worst(tensors: Iterable[TensorResult], series: str) -> TensorResult | None:
 
 
 def shown_ratio(value: float) -> str:
-    """A ratio as people read it: a percentage up to what is allowed, a multiple beyond it."""
+    """Format a ratio for people: a percentage up to what is allowed, a multiple beyond it."""
     if value > 1:
         return (
             f"{value:.3g}x"

@@ -23,12 +23,12 @@ class StepResult:
 
     @property
     def passed(self) -> bool:
-        """True when something was compared and nothing failed."""
+        """Return True when something was compared and nothing failed."""
         return bool(self)
 
     @property
     def first_divergence(self) -> str | None:
-        """Where the step first fails; None when it passed."""
+        """Return where the step first fails; None when it passed."""
         if not self.tensors:
             return f"{self.step}:nothing was compared"
         tensor = self.first_failure
@@ -36,13 +36,13 @@ class StepResult:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of tensors by status."""
+        """Return number of tensors by status."""
         statuses = [tensor.status for tensor in self.tensors]
         return {status: statuses.count(status) for status in ("passed", "failed", "declared")}
 
     @property
     def first_failure(self) -> TensorResult | None:
-        """The tensor at the first divergence; None where nothing failed or was compared."""
+        """Return the tensor at the first divergence; None where nothing failed or was compared."""
         return next((tensor for tensor in self.tensors if tensor.failed), None)
 
 
@@ -71,16 +71,16 @@ class AlignmentResults:
 
     @property
     def passed(self) -> bool:
-        """True when there are steps and all of them passed."""
+        """Return True when there are steps and all of them passed."""
         return bool(self)
 
     @property
     def first_divergence(self) -> str | None:
-        """The first divergence of the first step that failed; None when all passed."""
+        """Return the first divergence of the first step that failed; None when all passed."""
         return next((step.first_divergence for step in self.steps if not step), None)
 
     def as_dict(self) -> dict:
-        """What report.json holds; a loss that is no number is null."""
+        """Return what report.json holds; a loss that is no number is null."""
         curves = {
             name: [value if math.isfinite(value) else None for value in map(float, values)]
             for name, values in self.curves.items()

@@ -32,12 +32,12 @@ REASON_ROWS = 5
 
 
 def step_text(step: StepResult) -> str:
-    """A step's line, and where it failed what was found at the first divergence."""
+    """Return a step's line, and where it failed what was found at the first divergence."""
     return "\n".join([*_step_line(step), *_divergence(step), *_found(step)])
 
 
 def report_text(report: AlignmentResults) -> str:
-    """The whole report; it ends with the verdict and, where that is no, with what to look at."""
+    """Return the whole report; it ends with the verdict and, where that is no, what to look at."""
     if report:
         end = [f"ALIGNED: {printable(report.pair)}, {len(report.steps)} steps"]
     else:
@@ -51,7 +51,7 @@ def report_text(report: AlignmentResults) -> str:
 
 
 def tensor_text(tensor: TensorResult) -> str:
-    """What was found about one tensor, in one sentence."""
+    """Return what was found about one tensor, in one sentence."""
     end_to_end = series_of(tensor) != BY_ITSELF
     exact = end_to_end and not tensor.allowed  # what is held, not computed: a weight, an input
     what = f"{tensor.name}: " if exact else f"{tensor.name}, {comparison_text(tensor)}: "
@@ -62,13 +62,13 @@ def tensor_text(tensor: TensorResult) -> str:
 
 
 def comparison_text(tensor: TensorResult) -> str:
-    """How a tensor was compared: "by itself in float32"."""
+    """Return how a tensor was compared: "by itself in float32"."""
     how = "by itself" if series_of(tensor) == BY_ITSELF else "end to end"
     return f"{how} in {tensor.dtype}" if tensor.dtype else how
 
 
 def next_look(report: AlignmentResults) -> str:
-    """The one thing to look at: what the first divergence means; "" where there is none."""
+    """Return the one thing to look at: what the first divergence means; "" where there is none."""
     step = next((step for step in report.steps if not step), None)
     if step is None:
         return "" if report.steps else "name the steps to compare: nothing was"
@@ -131,7 +131,7 @@ def _advice_on_step(step: str, tensor: TensorResult) -> str:
 
 
 def _steps(report: AlignmentResults, *, followers: bool) -> list[str]:
-    """The steps; `followers` tells of steps that failed after another where they did."""
+    """Return the steps; `followers` tells of steps that failed after another where they did."""
     first = next((step for step in report.steps if not step), None)
     lines = []
     for step in report.steps:
@@ -175,7 +175,7 @@ def _counts(step: StepResult) -> list[str]:
 
 
 def _largest_errors(step: StepResult) -> str:
-    """The largest error of each comparison, relative to what is allowed there."""
+    """Return the largest error of each comparison, relative to what is allowed there."""
     found = {series: worst(step.tensors, series) for series in SERIES}
     return ", ".join(f"{s} {shown_ratio(ratio(t))}" for s, t in found.items() if t is not None)
 

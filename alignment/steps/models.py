@@ -59,7 +59,7 @@ class PaddleRuns:
         self.notes: dict[str, list[str]] = {step: list(reference.notes) for step in self._steps}
 
     def judged(self) -> dict[str, list[TensorResult]]:
-        """The results of each chosen step.
+        """Return the results of each chosen step.
 
         First what is judged by itself, which names the fault, then what is judged end to end; there
         a tensor's two results stand together, float64 first.
@@ -96,7 +96,7 @@ class PaddleRuns:
         return results
 
     def _random(self, trace: Trace, *, ran: bool) -> list[TensorResult]:
-        """The failure of a side that gives another value each time."""
+        """Return the failure of a side that gives another value each time."""
         found = [self._reference.random]
         if ran:
             self._tell("Paddle a second time")
@@ -104,7 +104,7 @@ class PaddleRuns:
         return [absent(str(r.location), None, r.reason, r.location) for r in found if r]
 
     def _by_themselves(self, trace: Trace) -> dict[str, list[TensorResult]]:
-        """The results of the layers by themselves, for the steps forward and backward."""
+        """Return the results of the layers by themselves, for the steps forward and backward."""
         alone, backward = self._reference.alone, "backward" in self._steps
         if not alone.values:
             return {}
@@ -146,7 +146,7 @@ class PaddleRuns:
             judge.without_float64()
 
     def _run(self, dtype: str) -> tuple[Trace, list[str], AlignmentError | None]:
-        """What Paddle computes, the chosen steps that it got through, and what stopped it."""
+        """Return what Paddle computes, the chosen steps it got through, and what stopped it."""
         self._tell(f"Paddle {dtype}")
         trace, done = Trace(), []
         try:
@@ -175,7 +175,7 @@ class PaddleRuns:
         )
 
     def _explain(self, error: AlignmentError, step: str) -> None:
-        """What raised has failed where something was wrong before; else it could not be run."""
+        """Raise where nothing was wrong before; else what raised has failed."""
         problems = self._weight_map.problems
         diverged = any(not result for results in self._results.values() for result in results)
         if not problems and not diverged:

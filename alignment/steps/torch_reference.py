@@ -107,7 +107,7 @@ def _look_closer(
 
 
 def _rounding(reference: Reference, trace: Trace) -> dict[ValueKey, float]:
-    """How far torch's float32 run is from its float64 run."""
+    """Return how far torch's float32 run is from its float64 run."""
     scales = {kind: scale_of(reference.trace.of_kind(kind).values()) for kind in KINDS}
     errors = {}
     for key, exact in reference.trace.values.items():

@@ -49,7 +49,7 @@ def run_paddle_train(
     log: ReprodLog,
     tell: Progress,
 ) -> tuple[list[TensorResult], list[str], dict[str, list[float]]]:
-    """The results of the step, its notes, and the curves of the free runs."""
+    """Return the results of the step, its notes, and the curves of the free runs."""
     notes = list(reference.train_notes)
     results = _randomness(reference, side, tell)
     dtype = reference.train_dtype
@@ -68,7 +68,7 @@ def run_paddle_train(
 
 
 def _dtype_of(reference: Reference, side: TorchSide) -> str:
-    """The dtype to train in: float64 where torch can."""
+    """Return the dtype to train in: float64 where torch can."""
     try:
         side.run("float64", backward=False, mode="train")
     except AlignmentError as error:
@@ -105,7 +105,7 @@ def _randomness(reference: Reference, side: PaddleSide, tell: Progress) -> list[
 
 
 def free_losses(side: PaddleSide) -> dict[str, np.ndarray]:
-    """The losses of a free run of Paddle alone, for its reprod_log file."""
+    """Return the losses of a free run of Paddle alone, for its reprod_log file."""
     with side.training("float32", None) as trainer:
         return _losses(list(trainer.losses(side.pair.train_steps)))
 

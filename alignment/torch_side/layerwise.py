@@ -27,7 +27,7 @@ WORST_PERTURBED = 1e-4
 def watch_torch(
     model: torch.nn.Module, rename: Mapping[str, str], on_begin: Any = None, on_end: Any = None
 ) -> CallWatch:
-    """A watch over the calls of all modules below the model."""
+    """Return a watch over the calls of all modules below the model."""
     return CallWatch(
         ((name, module) for name, module in model.named_modules() if name),
         rename,
@@ -41,7 +41,7 @@ def watch_torch(
 
 
 def recording(model: torch.nn.Module, trace: Trace) -> CallWatch:
-    """A watch that adds the calls and the layers' outputs to a trace."""
+    """Return a watch that adds the calls and the layers' outputs to a trace."""
     recorder = LayerRecorder(
         trace,
         is_tensor=torch.is_tensor,
@@ -54,7 +54,7 @@ def recording(model: torch.nn.Module, trace: Trace) -> CallWatch:
 
 
 def is_float(value: Any) -> bool:
-    """Whether a value is a tensor of floating-point or complex numbers."""
+    """Return whether a value is a tensor of floating-point or complex numbers."""
     return torch.is_tensor(value) and (value.is_floating_point() or value.is_complex())
 
 
@@ -88,7 +88,7 @@ class TorchLayerwiseRun(LayerwiseRun):
                 self.alone.dtypes[key] = str(array.dtype)
 
     def watch(self, model: Any, rename: Mapping[str, str], on_begin: Any, on_end: Any) -> CallWatch:
-        """A watch over the model's calls."""
+        """Return a watch over the model's calls."""
         self._watch = watch_torch(model, rename, on_begin, on_end)
         self._names = {id(p): name for name, p in model.named_parameters()}
         return self._watch
@@ -177,11 +177,11 @@ class TorchLayerwiseRun(LayerwiseRun):
             torch.autograd.backward([t for t, _ in pairs], [g for _, g in pairs])
 
     def gradient_of(self, leaf: torch.Tensor) -> np.ndarray | None:
-        """The gradient that reached a leaf."""
+        """Return the gradient that reached a leaf."""
         return _array_or_none(leaf.grad)
 
     def parameter_gradients(self, model: torch.nn.Module) -> dict[str, np.ndarray | None]:
-        """Sums over the layers, and over code between them that uses a parameter itself."""
+        """Return sums over the layers, and over code between them that uses a parameter itself."""
         made = {}
         for name, parameter in model.named_parameters():
             total = _sum(self._sums.get(id(parameter)), parameter.grad)
@@ -191,34 +191,34 @@ class TorchLayerwiseRun(LayerwiseRun):
         return made
 
     def is_tensor(self, value: Any) -> bool:
-        """Whether a value is a tensor of torch."""
+        """Return whether a value is a tensor of torch."""
         return torch.is_tensor(value)
 
     def is_float(self, tensor: torch.Tensor) -> bool:
-        """Whether it holds floating-point numbers."""
+        """Return whether it holds floating-point numbers."""
         return is_float(tensor)
 
     def needs_gradient(self, tensor: torch.Tensor) -> bool:
-        """Whether a gradient can be sent back from the tensor."""
+        """Return whether a gradient can be sent back from the tensor."""
         return tensor.requires_grad
 
     def array(self, tensor: torch.Tensor) -> np.ndarray:
-        """A copy of the tensor's values."""
+        """Return a copy of the tensor's values."""
         return array_of_torch(tensor)
 
     def tensor(self, array: np.ndarray, *, leaf: bool = False) -> torch.Tensor:
-        """A tensor in float32 if it is a float; a leaf has a gradient of its own."""
+        """Return a tensor in float32 if it is a float; a leaf has a gradient of its own."""
         tensor = torch.from_numpy(np.array(array, order="C")).to(self._device)
         if tensor.is_floating_point():
             tensor = tensor.to(torch.float32)
         return tensor.requires_grad_(leaf and is_float(tensor))
 
     def clone(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A copy that hands its gradient on."""
+        """Return a copy that hands its gradient on."""
         return tensor.clone()
 
     def version(self, tensor: torch.Tensor) -> int:
-        """The tensor's count of in-place changes."""
+        """Return the tensor's count of in-place changes."""
         return tensor._version
 
     def write_over(self, tensor: torch.Tensor, value: torch.Tensor) -> None:

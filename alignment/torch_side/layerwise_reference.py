@@ -121,7 +121,7 @@ class LayerwiseReferenceRecorder:
         return replace_tensors(output, torch.is_tensor, (passed[id(t)] for _, t in named))
 
     def _passed(self, tensor: torch.Tensor, key: ValueKey) -> torch.Tensor:
-        """The tensor as it goes on: recorded and rounded, and its gradient likewise."""
+        """Return the tensor as it goes on: recorded and rounded, and its gradient likewise."""
         self.alone.origins[key] = self._origins.of(tensor)
         array = self._keep(key, tensor)
         if is_float(tensor):

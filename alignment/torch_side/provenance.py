@@ -23,7 +23,7 @@ class Origins(TorchFunctionMode):
         self._keys = WeakTensorKeyDictionary()
 
     def of(self, tensor: torch.Tensor) -> list[ValueKey]:
-        """The keys of the values that a tensor was made of, in the order in which they came."""
+        """Return the keys of the values that a tensor was made of, in the order they came in."""
         return list(self._keys.get(tensor, ()))
 
     def set(self, tensor: torch.Tensor, key: ValueKey) -> None:
@@ -50,7 +50,7 @@ class Origins(TorchFunctionMode):
 def _written_to(
     func: Callable, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> Iterator[torch.Tensor]:
-    """The tensors that a function changes in place, and what they are views of."""
+    """Yield the tensors that a function changes in place, and what they are views of."""
     name = getattr(func, "__name__", "")
     in_place = name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
     for tensor in _tensors([args[:1] if in_place else (), kwargs.get("out")]):

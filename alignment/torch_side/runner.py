@@ -53,7 +53,7 @@ class TorchSide:
             self.model = _made(pair.torch_model)
 
     def specs(self) -> tuple[TensorSpec, ...]:
-        """What each tensor becomes in Paddle."""
+        """Return what each tensor becomes in Paddle."""
         return torch_specs(self.model)
 
     def weights(self) -> dict[str, np.ndarray]:
@@ -65,7 +65,7 @@ class TorchSide:
         load_torch_state(self.model, weights)
 
     def received(self) -> dict[str, np.ndarray]:
-        """Inputs and targets as torch holds them."""
+        """Return inputs and targets as torch holds them."""
         with _named_errors("torch, given the inputs,"):
             return {n: array_of_torch(self._tensor(a)) for n, a in self.pair.named_arrays().items()}
 
@@ -119,7 +119,7 @@ class TorchSide:
             return trace
 
     def gradient_discontinuities(self, trace: Trace) -> dict[ValueKey, np.ndarray]:
-        """Where rounding decides the loss's own gradient, and by how much.
+        """Return where rounding decides the loss's own gradient, and by how much.
 
         A top-k selection takes another element when two losses are equal but for rounding. Then
         both gradients are right, and they differ by far more than rounding. Here the loss is
@@ -148,7 +148,7 @@ class TorchSide:
             return discontinuities
 
     def alone(self, dtype: str, output_gradients: Mapping[str, np.ndarray]) -> LayerwiseReference:
-        """What each layer is given and gives by itself, and how far torch float32 is off.
+        """Return what each layer is given and gives by itself, and how far torch float32 is off.
 
         Args:
             dtype: "float64", or "float32" where the model can't run in float64.
@@ -211,7 +211,7 @@ class TorchSide:
             yield from self._trainer(dtype).records(self.pair.train_steps)
 
     def free_run(self, moved_by: np.random.Generator | None = None) -> list[float]:
-        """The losses of a free run in float32, from weights that are moved by one rounding or not.
+        """Return the losses of a free run in float32, from weights moved by one rounding or not.
 
         Raises:
             AlignmentError: the model, the loss or the optimizer raised.
@@ -235,7 +235,7 @@ class TorchSide:
         return TorchTrainer(model, self.pair.torch_train, run, loss)
 
     def _loss(self, output: Any, dtype: str) -> tuple[torch.Tensor, list]:
-        """The loss, and its gradient with respect to the outputs as they are handed over."""
+        """Compute the loss and its gradient with respect to the outputs as they are handed over."""
         leaves = [
             tensor.detach().requires_grad_(tensor.is_floating_point())
             for _, tensor in flatten(output, torch.is_tensor)
@@ -267,7 +267,7 @@ class TorchSide:
         return model.train((mode or self.pair.mode) == "train")
 
     def _another_model(self) -> torch.nn.Module:
-        """The same model again, which a run may change; see Paddle's side."""
+        """Return the same model again, which a run may change; see Paddle's side."""
         if not isinstance(self.pair.torch_model, torch.nn.Module):
             with isolated_framework_state("float32"):
                 model = _made(self.pair.torch_model)
@@ -303,7 +303,7 @@ def _backward(outputs: Any, gradients: list) -> None:
 
 
 def _sum_of_terms(outputs: Any, gradients: list) -> float:
-    """How large the terms of the loss are: a mean of values of either sign is far smaller."""
+    """Return how large the loss's terms are: a mean of values of either sign is far smaller."""
     pairs = zip(outputs, gradients, strict=True)
     return sum(float((o.detach() * g).abs().sum()) for o, g in pairs if g is not None)
 

@@ -106,7 +106,7 @@ class TorchTrainer:
         return record
 
     def _moved(self, buffers: Mapping[str, np.ndarray]) -> _Observed:
-        """What the step would observe with the differences that Paddle can't avoid."""
+        """Return what the step would observe with the differences that Paddle can't avoid."""
         self._optimizer.zero_grad()
         with perturbed(self._model):
             loss = self._loss(self._run(self._model))
@@ -213,7 +213,7 @@ class _VarianceWatch:
             handle.remove()
 
     def biased(self) -> dict[str, np.ndarray]:
-        """The variances by name, float64."""
+        """Return the variances by name, float64."""
         return {name: array_of_torch(tensor) for name, tensor in self._biased.items()}
 
     def _before(self, module: _BatchNorm, _inputs: tuple) -> None:

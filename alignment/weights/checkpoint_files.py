@@ -94,19 +94,19 @@ def read_checkpoint(path: Path, side: Side) -> Checkpoint:
 
 
 def dtype_name(array: np.ndarray) -> str:
-    """The dtype that an array stands for: uint16 carries bfloat16."""
+    """Return the dtype that an array stands for: uint16 carries bfloat16."""
     return "bfloat16" if array.dtype == np.uint16 else str(array.dtype)
 
 
 def is_plain(value: object) -> bool:
-    """Whether a manifest can hold the value: a text, a truth value, None or a 64-bit number."""
+    """Return whether a manifest can hold it: a text, a truth value, None or a 64-bit number."""
     if isinstance(value, int):
         return value.bit_length() < 64
     return isinstance(value, float | str | None)
 
 
 def _simple_values(entries: Mapping) -> list[str]:
-    """Names of numbers, texts and lists of them among tensors: milesial saves `mask_values` there.
+    """Return names of plain values among the tensors: milesial saves `mask_values` there.
 
     Where there is no tensor they are not beside any, and the reader refuses them.
     """

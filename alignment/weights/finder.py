@@ -30,13 +30,13 @@ class Finder:
         return Finder(self.specs, {**self.rename, **entries}, self.convert)
 
     def spec_of(self, tensor: PaddleTensor) -> TensorSpec | None:
-        """The torch tensor that the name leads to."""
+        """Return the torch tensor that the name leads to."""
         names = [renamed(name, self.rename) for name in (tensor.name, *tensor.aliases)]
         specs = (self.by_paddle_name.get(name) or self.by_torch_name.get(name) for name in names)
         return next((spec for spec in specs if spec), None)
 
     def source_of(self, tensor: PaddleTensor) -> tuple[Source | None, Problem | None]:
-        """The source, or what is wrong, or both; neither where the name leads nowhere."""
+        """Return the source, or what is wrong, or both; neither where the name leads nowhere."""
         names = (tensor.name, *tensor.aliases)
         for name in names:
             if name in self.convert:
@@ -61,7 +61,7 @@ class Finder:
         ]
 
     def left_over(self) -> list[TensorSpec]:
-        """What no Paddle tensor asked for; of names that share a tensor the first."""
+        """Return what no Paddle tensor asked for; of names that share a tensor the first."""
         left = {}
         for spec in self.specs:
             key = (spec.first_name, spec.rows)

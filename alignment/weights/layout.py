@@ -57,7 +57,7 @@ def transferred_state(
 
 
 def display_names(weight_map: WeightMap) -> dict[str, str]:
-    """What the report calls each Paddle tensor: torch's name, or its own where torch has none.
+    """Return each Paddle tensor's name in the report: torch's, or its own where torch has none.
 
     A part of a fused tensor goes by its name in Paddle, under torch's layer.
     """

@@ -38,7 +38,7 @@ def match_models(
 
 
 def torch_specs(module: torch.nn.Module) -> tuple[TensorSpec, ...]:
-    """What each tensor of a torch model becomes in Paddle, by the type of its layer.
+    """Return what each tensor of a torch model becomes in Paddle, by the type of its layer.
 
     Works on `torch.device("meta")` too. Fused tensors give one spec per part.
     """
@@ -59,7 +59,7 @@ def torch_specs(module: torch.nn.Module) -> tuple[TensorSpec, ...]:
 
 
 def paddle_tensors(layer: paddle.nn.Layer) -> tuple[PaddleTensor, ...]:
-    """The tensors of a Paddle model; names that share a tensor (LSTM has such) count once."""
+    """Return a Paddle model's tensors; names that share a tensor (LSTM has such) count once."""
     from paddle import nn
 
     groups: dict[int, list[str]] = {}
@@ -82,7 +82,7 @@ def paddle_tensors(layer: paddle.nn.Layer) -> tuple[PaddleTensor, ...]:
 
 
 def torch_state(module: torch.nn.Module) -> dict[str, np.ndarray]:
-    """A torch model's tensors as arrays (copies) by first name, in state-dict order.
+    """Return a torch model's tensors as arrays (copies) by first name, in state-dict order.
 
     bfloat16 is given as uint16 with the same bits, as in Paddle's files.
     """
@@ -94,7 +94,7 @@ def torch_state(module: torch.nn.Module) -> dict[str, np.ndarray]:
 
 
 def paddle_state(layer: paddle.nn.Layer) -> dict[str, np.ndarray]:
-    """A Paddle model's tensors as arrays (copies) by first name; bfloat16 as uint16 bits."""
+    """Return a Paddle model's tensors as arrays (copies) by first name; bfloat16 as uint16 bits."""
     tensors = layer.state_dict()
     return {entry.name: np.array(tensors[entry.name].numpy()) for entry in paddle_tensors(layer)}
 
@@ -133,7 +133,7 @@ def load_paddle_state(layer: paddle.nn.Layer, state: Mapping[str, np.ndarray]) -
 
 
 def array_of_torch(tensor: torch.Tensor) -> np.ndarray:
-    """A tensor's values as a C-ordered copy; bfloat16, which numpy lacks, as uint16 bits."""
+    """Return a tensor's values as a C-ordered copy; bfloat16, which numpy lacks, as uint16 bits."""
     import torch
 
     tensor = tensor.detach().cpu().contiguous()
@@ -143,7 +143,7 @@ def array_of_torch(tensor: torch.Tensor) -> np.ndarray:
 
 
 def torch_of_array(array: np.ndarray) -> torch.Tensor:
-    """The tensor that `array_of_torch` gives as `array`; uint16 becomes bfloat16."""
+    """Return the tensor that `array_of_torch` gives as `array`; uint16 becomes bfloat16."""
     import torch
 
     array = np.array(array, order="C")
@@ -158,7 +158,7 @@ _OTHER_NAMES = {"nondynamicallyquantizablelinear": "linear", "simplernn": "rnn"}
 
 
 def _kind(layer: object) -> str:
-    """A layer's kind in torch's spelling, all lower case; "" for what neither framework has."""
+    """Return a layer's kind in torch's spelling, lower case; "" for what neither framework has."""
     for cls in type(layer).__mro__:
         if cls.__module__.startswith(("torch.nn.modules", "paddle.nn.layer")):
             name = re.sub(r"conv(\d)dtranspose", r"convtranspose\1d", cls.__name__.lower())
@@ -170,7 +170,7 @@ _Part = tuple[str | None, str, tuple[int, int] | None]  # name in the Paddle lay
 
 
 def _parts(owner: torch.nn.Module, local: str, tensor: torch.Tensor) -> list[_Part]:
-    """What becomes of the tensor `local` of a torch layer; most stay as they are."""
+    """Return what becomes of the tensor `local` of a torch layer; most stay as they are."""
     from torch import nn
     from torch.nn.modules import batchnorm, instancenorm
 

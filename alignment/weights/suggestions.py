@@ -34,7 +34,7 @@ class Known:
 
     @property
     def path(self) -> str:
-        """Where its layer lies."""
+        """Return where its layer lies."""
         return self.name.rpartition(".")[0]
 
     @property
@@ -44,12 +44,12 @@ class Known:
 
 
 def hint(name: str) -> str:
-    """The nearest name, as it stands at the end of a message."""
+    """Return the nearest name, as it stands at the end of a message."""
     return f" (nearest: {name})" if name else ""
 
 
 def hint_for(tensor: Known, free: Iterable[Known], others: Iterable[str]) -> str:
-    """The best counterpart for a tensor, as it stands at the end of a message.
+    """Return the best counterpart for a tensor, as it stands at the end of a message.
 
     Args:
         tensor: one without counterpart.
@@ -118,7 +118,7 @@ def renamed(name: str, rename: Mapping[str, str]) -> str:
 
 
 def shown_entries(entries: Mapping[str, str]) -> str:
-    """The entries as they are written in Python."""
+    """Return the entries as they are written in Python."""
     parts = []
     for pattern, replacement in entries.items():
         raw = "r" if "\\" in replacement else ""
@@ -135,7 +135,7 @@ def _layers(tensors: Iterable[Known]) -> list[tuple[str, Hashable]]:
 
 
 def _by_skeleton(tensors: Iterable[Known]) -> dict[_Path, Hashable]:
-    """The signature of all layers whose paths differ in numbers only."""
+    """Return the signature of all layers whose paths differ in numbers only."""
     groups = defaultdict(set)
     for path, signature in _layers(tensors):
         numbers = tuple(part for part in path.split(".") if part.isdigit())
@@ -168,7 +168,7 @@ def _only_best(path: _Path, candidates: Sequence[_Path]) -> _Path | None:
 
 
 def _common(a: _Path, b: _Path) -> int:
-    """How many parts agree at either end; numbers say nothing."""
+    """Return how many parts agree at either end; numbers say nothing."""
     ends = _agreeing(a, b) + _agreeing(a[::-1], b[::-1])
     return sum(part != "#" and not part.isdigit() for part in ends)
 
@@ -197,7 +197,7 @@ def _shortest(pairs: Mapping[_Path, _Path]) -> dict[_Path, _Path]:
 
 
 def _parents(changes: Mapping[_Path, _Path]) -> dict[_Path, _Path]:
-    """The containers of renamed layers, where all that is in one goes into one."""
+    """Return the containers of renamed layers, where all that is in one goes into one."""
     targets, sources = defaultdict(set), defaultdict(set)
     for a, b in changes.items():
         if len(a) == len(b) > 1 and a[:-1] != b[:-1]:
@@ -229,7 +229,7 @@ def _regex(a: _Path, b: _Path) -> tuple[str, str]:
 
 
 def nearest(name: str, *known: Iterable[str]) -> str:
-    """The name most like `name` in the first of the given groups that has a like one.
+    """Return the name most like `name` in the first of the given groups that has a like one.
 
     Names that end alike (`.weight`, `.bias`) come before others, and among equally like ones the
     first. Where nothing is like it, the least unlike is given; "" only where there are no names.

@@ -46,27 +46,27 @@ class TensorSpec:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> TensorSpec:
-        """The spec that `dataclasses.asdict` and JSON made `record` of."""
+        """Return the spec that `dataclasses.asdict` and JSON made `record` of."""
         rows = record["rows"] and tuple(record["rows"])
         return cls(**{**record, "torch_shape": tuple(record["torch_shape"]), "rows": rows})
 
     @property
     def paddle_shape(self) -> tuple[int, ...]:
-        """The shape that the tensor has in Paddle."""
+        """Return the shape that the tensor has in Paddle."""
         shape = self.torch_shape
         if self.rows:
             shape = (self.rows[1] - self.rows[0], *shape[1:])
         return {"same": shape, "transposed": shape[::-1], "row": (1, *shape)}[self.layout]
 
     def to_paddle(self, array: np.ndarray) -> np.ndarray:
-        """The Paddle tensor (or its gradient) from torch's, in C order; it may share memory."""
+        """Return Paddle's tensor (or its gradient) from torch's, in C order; may share memory."""
         part = array[slice(*self.rows)] if self.rows else array
         if self.layout == "transposed":
             part = part.T
         return np.ascontiguousarray(part).reshape(self.paddle_shape)
 
     def to_torch(self, array: np.ndarray) -> np.ndarray:
-        """The torch tensor from Paddle's; a fused torch tensor can't be made from one part."""
+        """Return torch's tensor from Paddle's; a fused one can't be made from one part."""
         if self.rows:
             raise ValueError(f"{self.torch_name} is made of several tensors, not of one")
         part = array.T if self.layout == "transposed" else array

@@ -42,7 +42,7 @@ class Unmatched:
         }
 
     def describe_paddle_tensor(self, tensor: PaddleTensor) -> str:
-        """That a Paddle tensor has no counterpart; of the first one also the cure for all."""
+        """Say that a Paddle tensor has no counterpart; of the first one also the cure for all."""
         names = [*self._finder.by_paddle_name, *self._finder.by_torch_name]
         known = self._ours[tensor.name]
         close = hint_for(known, self._theirs.values(), names)
@@ -50,13 +50,13 @@ class Unmatched:
         return f"Paddle's {known.shown} has no counterpart in torch{close}{cure}"
 
     def describe_torch_tensor(self, spec: TensorSpec) -> str:
-        """That a torch tensor has no counterpart."""
+        """Say that a torch tensor has no counterpart."""
         names = [name for tensor in self._tensors for name in (tensor.name, *tensor.aliases)]
         close = hint_for(self._theirs[spec], self._ours.values(), names)
         return f"torch's {_name(spec)} has no counterpart in Paddle{close}"
 
     def _cure(self) -> str:
-        """The entries of `rename` that would join several of them, if they do no harm elsewhere."""
+        """Return entries of `rename` that would join several of them and do no harm elsewhere."""
         finder = self._finder
         entries = rename_entries([*self._ours.values()], [*self._theirs.values()])
         if entries.keys() & finder.rename.keys():
@@ -81,5 +81,5 @@ def _name(spec: TensorSpec) -> str:
 
 
 def _form(spec: TensorSpec) -> str:
-    """The tensor as it would become Paddle's."""
+    """Return the tensor as it would become Paddle's."""
     return _name(spec) + (" transposed" if spec.layout == "transposed" else "")

@@ -36,7 +36,7 @@ class TextNet(nn.Layer):
         self.head = nn.Linear(width, words)
 
     def forward(self, ids: paddle.Tensor, tokens: paddle.Tensor) -> dict[str, paddle.Tensor]:
-        """The logits, and what was seen in the image."""
+        """Return the logits, and what was seen in the image."""
         states, _ = self.rnn(self.embed(ids) + self.positions)
         query = self.layer_norm(states)
         seen = self.attend(query, tokens, tokens)

@@ -41,7 +41,7 @@ CONVERT = {"text.positions": (("decoder.position",), lambda position: position[0
 
 
 def make_pair(seed: int, mode: str = "eval") -> Pair:
-    """The two captioners, the same random weights and inputs for the same seed."""
+    """Make the two captioners, with the same random weights and inputs for the same seed."""
     rng = np.random.default_rng(seed)
     image = rng.normal(size=(BATCH, 3, 8, 8)).astype(np.float32)
     ids = rng.integers(0, WORDS, (BATCH, LENGTH))
@@ -65,7 +65,7 @@ def make_pair(seed: int, mode: str = "eval") -> Pair:
 
 
 def make_torch(seed: int) -> torch.nn.Module:
-    """The torch model. No weight is 0 or 1: a fault hides behind a bias of 0 or a scale of 1."""
+    """Make the torch model, no weight 0 or 1: a fault hides behind a bias of 0 or a scale of 1."""
     import torch
     from torch_net import Captioner
 
@@ -80,21 +80,21 @@ def make_torch(seed: int) -> torch.nn.Module:
 
 
 def make_paddle() -> paddle.nn.Layer:
-    """The Paddle model; `align` carries torch's weights over."""
+    """Make the Paddle model; `align` carries torch's weights over."""
     from paddle_net import Captioner
 
     return Captioner(WORDS, LENGTH)
 
 
 def torch_loss(output: dict, targets: torch.Tensor) -> torch.Tensor:
-    """The loss on torch's side."""
+    """Compute the loss on torch's side."""
     from torch_net import loss
 
     return loss(output, targets)
 
 
 def paddle_loss(output: dict, targets: paddle.Tensor) -> paddle.Tensor:
-    """The loss on Paddle's side."""
+    """Compute the loss on Paddle's side."""
     from paddle_net import loss
 
     return loss(output, targets)
@@ -108,7 +108,7 @@ def torch_optimizer(net: torch.nn.Module) -> torch.optim.Optimizer:
 
 
 def paddle_optimizer(net: paddle.nn.Layer) -> paddle.optimizer.Optimizer:
-    """The same."""
+    """Make the same optimizer in Paddle."""
     import paddle
 
     return paddle.optimizer.Momentum(0.1, 0.9, parameters=net.parameters(), weight_decay=0.01)

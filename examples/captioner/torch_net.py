@@ -36,7 +36,7 @@ class WordDecoder(nn.Module):
         self.classifier = nn.Linear(width, words)
 
     def forward(self, ids: torch.Tensor, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The logits, and what was seen in the image."""
+        """Return the logits, and what was seen in the image."""
         states, _ = self.gru(self.embedding(ids) + self.position)
         query = self.norm(states)
         seen, _ = self.attention(query, tokens, tokens, need_weights=False)

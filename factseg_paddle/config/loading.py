@@ -66,7 +66,7 @@ def change_config(
     opts: Sequence[str] = (),
     changes: Mapping[str, Any] | None = None,
 ) -> Config:
-    """The same for a configuration at hand, such as that of a run to resume.
+    """Change a configuration at hand, such as that of a run to resume.
 
     Args:
         config: what to change.
@@ -103,7 +103,7 @@ def save_config(config: Config, path: str | Path) -> None:
 
 
 def as_plain(config: Config) -> dict[str, Any]:
-    """The configuration as dictionaries, lists, texts and numbers that `make_config` takes."""
+    """Return the configuration as the plain dictionaries and lists that `make_config` takes."""
     return config.model_dump()
 
 
@@ -148,7 +148,7 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 
 
 def _sections_are_whole(values: Any, section: type[Section]) -> bool:
-    """Whether keys with values, not a number or null, stand where the schema has a section.
+    """Return whether keys with values, not a number or null, stand where the schema has a section.
 
     Null may stand where that is the default.
     """
@@ -187,7 +187,7 @@ def _with_paths(layer: Layer, place: Callable[[str], str]) -> Layer:
 
 
 def _read(path: Path, within: tuple[Path, ...]) -> list[Layer]:
-    """The contents of a file and its bases, these first."""
+    """Return the contents of a file and its bases, these first."""
     content = _parsed(_text_of(path, within), str(path))
     if content is None:
         content = {}

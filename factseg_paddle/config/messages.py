@@ -31,7 +31,7 @@ class Layer:
     values: Mapping[str, Any]
 
     def get(self, location: Location) -> Any:
-        """The value at a place, the whole list for a place in a list, or ABSENT."""
+        """Return the value at a place, the whole list for a place in a list, or ABSENT."""
         value: Any = self.values
         for part in location:
             if isinstance(value, list):
@@ -93,7 +93,7 @@ def _sentence(problem: Mapping[str, Any]) -> str:
 
 
 def _instead(location: Location) -> str:
-    """What may have been meant by an unknown key."""
+    """Return what may have been meant by an unknown key."""
     *inside, last = location
     key = str(last)
     section = _section_at(inside)
@@ -133,7 +133,7 @@ def _without_names(location: Location) -> list[str | int]:
 
 
 def _section_at(location: Sequence[str | int]) -> type[Section]:
-    """The section at a place, or the innermost one around it."""
+    """Return the section at a place, or the innermost one around it."""
     section: type[Section] = Config
     for part in location:
         if part in TRANSFORMS and section is not Config:
@@ -159,7 +159,7 @@ def _sections() -> Iterator[tuple[str, type[Section]]]:
 
 
 def section_of(section: type[Section], key: str) -> type[Section] | None:
-    """The section that a key holds; None where it holds something else."""
+    """Return the section that a key holds; None where it holds something else."""
     annotation = section.model_fields[key].annotation
     candidates = (annotation, *get_args(annotation))
     return next((c for c in candidates if isinstance(c, type) and issubclass(c, Section)), None)

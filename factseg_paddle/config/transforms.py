@@ -135,7 +135,7 @@ class Normalize(Section):
 
     @property
     def function(self) -> Normalization:
-        """What it does, as training and the sliding window take it."""
+        """Return what it does, as training and the sliding window take it."""
         return Normalization(tuple(self.mean), tuple(self.std), self.channel_order)
 
 

@@ -61,7 +61,7 @@ class PatchDataset:
         return len(self.windows)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """A patch.
+        """Return a patch.
 
         Args:
             key: epoch and index of the window.
@@ -135,7 +135,7 @@ class PatchSampler:
         return self._length // (self.batch_size * self._ranks)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        """The batches from number `start` on, without an end."""
+        """Yield the batches from number `start` on, without an end."""
         epoch, batch = divmod(self._start, self.batches_per_epoch)
         while True:
             order = _generator(self._seed, _ORDER, epoch).permutation(self._length)

@@ -97,7 +97,7 @@ def build_loss(settings: Loss, ignore_index: int, network: nn.Layer) -> nn.Layer
 def build_optimizer(
     model: nn.Layer, settings: Optimizer, schedule: Schedule
 ) -> paddle.optimizer.Momentum | paddle.optimizer.Adam:
-    """The optimizer over all parameters that learn.
+    """Return the optimizer over all parameters that learn.
 
     Weight decay is on all of them, as in the original; Adam adds it to the gradients, as torch's
     does. Gradients are clipped by `TrainStep`, which logs their norm; Paddle's own clipping would

@@ -100,7 +100,7 @@ class PredictionRun:
         )
 
     def line(self, result: FileResult) -> str:
-        """What a person reads of one file: the classes found, most pixels first."""
+        """Describe one file for people: the classes found, most pixels first."""
         if not result:
             return f"failed: {result.problem}"
         order = np.argsort(-result.pixels[1:], kind="stable") + 1
@@ -114,7 +114,7 @@ class PredictionRun:
 
 
 def classes_of(data: Data) -> Classes:
-    """Names and colours of the classes; numbers and made-up colours where data has none."""
+    """Return names and colours of the classes; numbers and made-up colours where data has none."""
     palette = coding_of(data).palette
     if palette is None:
         palette = distinct_palette(data.num_classes)
@@ -122,7 +122,7 @@ def classes_of(data: Data) -> Classes:
 
 
 def masks_of(data: Data, folder: Path | None) -> Masks | None:
-    """A folder of masks that are named and coded as those of the configured data."""
+    """Return a folder of masks that are named and coded as those of the configured data."""
     if folder is None:
         return None
     read = partial(read_mask, coding=coding_of(data))

@@ -137,7 +137,7 @@ def _published(
     opts: Sequence[str],
     changes: Mapping[str, Any] | None,
 ) -> tuple[Config, str]:
-    """The published recipe's configuration, for FactSeg weights of any class count."""
+    """Return the published recipe's configuration, for FactSeg weights of any class count."""
     if CLASS_HEAD not in arrays:
         raise CheckpointError(
             f"{file} is no FactSeg checkpoint: it has no {CLASS_HEAD}; for another network give "

@@ -15,7 +15,7 @@ from factseg_paddle.config.schema import Optimizer
 
 
 def learning_rate(settings: Optimizer, iteration: int, iters: int) -> float:
-    """The rate of an iteration.
+    """Return the rate of an iteration.
 
     In a warm-up of w iterations it rises in equal steps to the full rate, which iteration w has;
     poly and cosine have what is left of the run.
@@ -49,5 +49,5 @@ class Schedule(paddle.optimizer.lr.LRScheduler):
         super().__init__(settings.learning_rate)
 
     def get_lr(self) -> float:
-        """The rate at the position."""
+        """Return the rate at the position."""
         return learning_rate(self._settings, self.last_epoch, self._iters)

@@ -117,7 +117,7 @@ def set_weights(model: nn.Layer, file: Path, arrays: Mapping[str, np.ndarray]) -
 def _of_other_classes(
     own: Mapping[str, paddle.Tensor], arrays: Mapping[str, np.ndarray], num_classes: int
 ) -> tuple[tuple[str, ...], int]:
-    """The tensors that differ from the network's in the number of classes alone, and that number.
+    """Return the tensors that differ from the network's in the number of classes alone, and it.
 
     Nothing where the file's tensors do not agree on one number.
     """
@@ -194,7 +194,7 @@ def _as_convolutions(
 
 
 def model_arrays(model: nn.Layer) -> dict[str, np.ndarray]:
-    """A copy of all tensors by structured name."""
+    """Return a copy of all tensors by structured name."""
     return {name: np.array(tensor.numpy()) for name, tensor in model.state_dict().items()}
 
 

@@ -96,7 +96,7 @@ def _open_tiff(path: Path) -> Iterator[ImageSource]:
 
 
 def _bands(dataset: rasterio.DatasetReader, path: Path) -> tuple[list[int], np.ndarray | None]:
-    """The bands to read, and the colours [256, 3] uint8 of a palette."""
+    """Return the bands to read, and the colours [256, 3] uint8 of a palette."""
     kinds = set(dataset.dtypes)
     if kinds != {"uint8"}:
         raise ValueError(f"image {path} has {', '.join(kinds)} values; convert it to 8 bits")

@@ -24,7 +24,7 @@ class Entry(NamedTuple):
 
 
 def share_text(part: int, whole: int) -> str:
-    """A share of pixels for a legend, such as "0.31 %"."""
+    """Return a share of pixels for a legend, such as "0.31 %"."""
     percent = 100 * part / whole if whole else 0.0
     return "< 0.01 %" if 0 < percent < 0.01 else f"{percent:.2f} %"
 

@@ -28,7 +28,7 @@ _IGNORED = "ignored"
 def overlay_picture(
     path: Path, width: int, classes: Classes
 ) -> Iterator[Callable[[np.ndarray, np.ndarray], None]]:
-    """An overlay with a legend of the classes found; give it rows of image and labels."""
+    """Open an overlay with a legend of the classes found; give it rows of image and labels."""
     colors = overlay_colors(classes.palette)
     counts = np.zeros(len(classes.names), np.int64)
     above = None
@@ -52,7 +52,7 @@ def overlay_picture(
 def error_picture(
     path: Path, width: int, classes: Classes
 ) -> Iterator[Callable[[np.ndarray, np.ndarray, np.ndarray], None]]:
-    """An error map with its legend; give it rows of image, labels and truth."""
+    """Open an error map with its legend; give it rows of image, labels and truth."""
     counts = np.zeros(len(ERROR_NAMES), np.int64)
     ignored = total = 0
     with _picture(path, (*ERROR_NAMES, _IGNORED), width) as (write, finish):

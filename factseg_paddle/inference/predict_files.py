@@ -41,7 +41,7 @@ class Masks:
     image_suffix: str = ".png"
 
     def of_image(self, image: Path) -> Path | None:
-        """The mask of an image; None where there is none."""
+        """Return the mask of an image; None where there is none."""
         names = dict.fromkeys((image.name.removesuffix(self.image_suffix), image.stem))
         candidates = (self.folder / f"{name}{suffix}" for name in names for suffix in self.suffixes)
         return next((mask for mask in candidates if mask.is_file()), None)
@@ -68,7 +68,7 @@ class FileResult:
 
 
 def find_images(path: Path) -> list[Path]:
-    """The image files of a folder in the order of their names, or the one file given.
+    """Return the image files of a folder in the order of their names, or the one file given.
 
     Raises:
         FileNotFoundError: there is no such file or folder, or it holds no image.
@@ -89,7 +89,7 @@ def find_images(path: Path) -> list[Path]:
 
 
 def output_names(files: Sequence[Path]) -> list[str]:
-    """Names of the pictures without suffix: the stems, or the whole names where stems collide."""
+    """Return the pictures' names without suffix: stems, or whole names where stems collide."""
     stems = [file.stem for file in files]
     return stems if len(set(stems)) == len(stems) else [file.name for file in files]
 

@@ -15,7 +15,7 @@ from factseg_paddle.models import FactSegOutput, SegmentationOutput
 
 
 def network_predictor(model: nn.Layer) -> Predict:
-    """The probability of every class, in evaluation mode and without gradients.
+    """Return a predictor of every class's probability, in evaluation mode and without gradients.
 
     Args:
         model: gives class logits [N, C, H, W] and binary logits [N, 1, H, W], or a
@@ -40,7 +40,7 @@ def network_predictor(model: nn.Layer) -> Predict:
 
 
 def counted(predict: Predict, on_inputs: Callable[[int], None]) -> Predict:
-    """The same predictor, which tells after each call how many images it was given."""
+    """Return the same predictor, which tells after each call how many images it was given."""
 
     def predict_and_tell(images: np.ndarray) -> np.ndarray:
         probabilities = predict(images)

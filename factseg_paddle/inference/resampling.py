@@ -34,7 +34,7 @@ def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
 
 
 def taps(source: int, target: int) -> Taps:
-    """How an axis of `source` pixels becomes one of `target` pixels."""
+    """Return how an axis of `source` pixels becomes one of `target` pixels."""
     position = (np.arange(target, dtype=np.float64) + 0.5) * (source / target) - 0.5
     position = position.clip(0, source - 1)
     lower = np.floor(position).astype(np.int64)
@@ -43,7 +43,7 @@ def taps(source: int, target: int) -> Taps:
 
 
 def scaled_reader(read: Read, source: tuple[int, int], target: tuple[int, int]) -> Read:
-    """A reader of the image scaled from (rows, columns) to others; its windows are float32."""
+    """Return a reader of the image scaled from (rows, columns) to others, in float32 windows."""
     rows, columns = taps(source[0], target[0]), taps(source[1], target[1])
 
     def read_scaled(window: Window) -> np.ndarray:

@@ -102,7 +102,7 @@ class SlidingWindow:
         )
 
     def count(self, height: int, width: int) -> int:
-        """How many inputs of `predict` an image takes."""
+        """Return how many inputs of `predict` an image takes."""
         sizes = (scaled_size(height, width, scale) for scale in self.scales)
         windows = sum(len(self._windows(*size)) for size in sizes)
         return windows * len(self._mirrors())
@@ -157,7 +157,7 @@ class SlidingWindow:
                 first, held = end, []
 
     def _at_scale(self, read: Read, size: tuple[int, int], scale: float) -> Iterator[np.ndarray]:
-        """Strips of the image's own size, predicted at one scale."""
+        """Yield strips of the image's own size, predicted at one scale."""
         scaled = scaled_size(*size, scale)
         if scaled == size and len(self.scales) == 1:
             return self._strips(read, *size)
@@ -234,7 +234,7 @@ def _checked_pixels(read: Read, window: Window) -> np.ndarray:
 
 
 def _covering(length: int, spans: set[tuple[int, int]]) -> np.ndarray:
-    """How many of the (start, length) spans cover each place, [length] float32."""
+    """Return how many of the (start, length) spans cover each place, [length] float32."""
     counts = np.zeros(length, np.float32)
     for start, extent in spans:
         counts[start : start + extent] += 1

@@ -69,7 +69,7 @@ def distinct_colors(count: int) -> np.ndarray:
 
 
 def overlay_colors(palette: np.ndarray) -> np.ndarray:
-    """The palette itself where its classes can be told apart over a photograph, else other colours.
+    """Return the palette where its classes can be told apart over a photograph, else other colours.
 
     iSAID's are mostly dark blue: (0, 0, 127) and (0, 0, 191) are two classes.
 
@@ -109,7 +109,7 @@ def overlay_rows(
 
 
 def error_kinds(labels: np.ndarray, truth: np.ndarray, ignore_index: int) -> np.ndarray:
-    """Which kind of right or wrong each pixel is.
+    """Return which kind of right or wrong each pixel is.
 
     Returns:
         Of the arguments' shape, int8: `RIGHT` for an object's pixel in the right class, `MISSED`

@@ -121,7 +121,7 @@ def list_models() -> list[str]:
 
 
 def explain_unknown(what: str, given: str, known: list[str]) -> str:
-    """A sentence on a name that is not known: names that contain it or are like it, or all known.
+    """Say that a name is not known: names that contain it or are like it, or all known.
 
     Capitals do not count, and names that begin with it come first.
     """

@@ -50,7 +50,7 @@ class DeepLabV3(nn.Layer):
         return SegmentationOutput(resize(logits, x.shape[2:], align_corners=False))
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
-        """The pretrained layers by torchvision's names."""
+        """Return the pretrained layers by torchvision's names."""
         return self.backbone.backbone_layers()
 
 
@@ -88,7 +88,7 @@ class DeepLabV3Plus(nn.Layer):
         return SegmentationOutput(resize(logits, x.shape[2:], align_corners=False))
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
-        """The pretrained layers by torchvision's names."""
+        """Return the pretrained layers by torchvision's names."""
         return self.backbone.backbone_layers()
 
 
@@ -143,7 +143,7 @@ class SerialDeepLabV3(nn.Layer):
         return SegmentationOutput(resize(logits, x.shape[2:], align_corners=False))
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
-        """The pretrained layers by torchvision's names."""
+        """Return the pretrained layers by torchvision's names."""
         conv1, bn1, _, _, *stages = self.backbone
         return named_backbone_layers(conv1, bn1, *stages)
 
@@ -174,7 +174,7 @@ class TwoConvDeepLabV3Plus(nn.Layer):
         return SegmentationOutput(upsample(logits, 4, align_corners=False))
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
-        """The pretrained layers by torchvision's names."""
+        """Return the pretrained layers by torchvision's names."""
         conv1, bn1, _, _, layer1 = self.feature1
         return named_backbone_layers(conv1, bn1, layer1, *self.feature2)
 
@@ -219,7 +219,7 @@ class HeadlessDeepLabV3(nn.Layer):
         return SegmentationOutput(upsample(logits, OUTPUT_STRIDE, align_corners=True))
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
-        """The pretrained layers by torchvision's names."""
+        """Return the pretrained layers by torchvision's names."""
         return self.en.resnet.backbone_layers()
 
 
@@ -247,7 +247,7 @@ class SeparableDeepLabV3Plus(nn.Layer):
         return SegmentationOutput(upsample(logits, 4, align_corners=True))
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
-        """The pretrained layers by torchvision's names."""
+        """Return the pretrained layers by torchvision's names."""
         return self.en.resnet.backbone_layers()
 
 
@@ -282,30 +282,30 @@ class _SeparableConv(nn.Layer):
 
 
 def deeplabv3_resnet50(num_classes: int) -> DeepLabV3:
-    """The well-known DeepLabv3."""
+    """Build the well-known DeepLabv3."""
     return DeepLabV3(num_classes)
 
 
 def deeplabv3_resnet50_dropout50(num_classes: int) -> SerialDeepLabV3:
-    """The article's DeepLabv3, which drops half of ASPP's output."""
+    """Build the article's DeepLabv3, which drops half of ASPP's output."""
     return SerialDeepLabV3(num_classes)
 
 
 def deeplabv3_resnet50_aspp1x1(num_classes: int) -> HeadlessDeepLabV3:
-    """The DeepLabv3 that FactSeg is compared with: a 1x1 convolution follows ASPP."""
+    """Build the DeepLabv3 that FactSeg is compared with: a 1x1 convolution follows ASPP."""
     return HeadlessDeepLabV3(num_classes)
 
 
 def deeplabv3plus_resnet50(num_classes: int) -> DeepLabV3Plus:
-    """The well-known DeepLabv3+."""
+    """Build the well-known DeepLabv3+."""
     return DeepLabV3Plus(num_classes)
 
 
 def deeplabv3plus_resnet50_two3x3(num_classes: int) -> TwoConvDeepLabV3Plus:
-    """The article's DeepLabv3+, with two 3x3 convolutions in the decoder."""
+    """Build the article's DeepLabv3+, with two 3x3 convolutions in the decoder."""
     return TwoConvDeepLabV3Plus(num_classes)
 
 
 def deeplabv3plus_resnet50_separable(num_classes: int) -> SeparableDeepLabV3Plus:
-    """The DeepLabv3+ that FactSeg means to be compared with; its configuration builds v3."""
+    """Build the DeepLabv3+ that FactSeg means to be compared with; its configuration builds v3."""
     return SeparableDeepLabV3Plus(num_classes)

@@ -45,7 +45,7 @@ class DenseASPP(nn.Layer):
         return SegmentationOutput(resize(logits, x.shape[2:], align_corners=True))
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
-        """The pretrained layers by torchvision's names."""
+        """Return the pretrained layers by torchvision's names."""
         # One by one: without norm5 they are not all of torchvision's "features".
         layers = self.deneseencoder.densenet.features.named_children()
         return {f"features.{name}": layer for name, layer in layers if layer.state_dict()}
@@ -106,5 +106,5 @@ class _Branch(nn.Layer):
 
 
 def denseaspp_densenet121(num_classes: int) -> DenseASPP:
-    """The one FactSeg is compared with."""
+    """Build the one FactSeg is compared with."""
     return DenseASPP(num_classes, densenet121(output_stride=8, last_norm=False))

@@ -53,7 +53,7 @@ class DenseUNet(nn.Layer):
         return SegmentationOutput(self.segmentation_head(self.decoder(self.encoder(x))))
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
-        """The pretrained layers by torchvision's names."""
+        """Return the pretrained layers by torchvision's names."""
         return {"features": self.encoder.features}
 
 
@@ -96,5 +96,5 @@ def _conv_bn_relu(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 def denseunet_densenet121(num_classes: int) -> DenseUNet:
-    """The one FactSeg is compared with."""
+    """Build the one FactSeg is compared with."""
     return DenseUNet(num_classes, densenet121())

@@ -35,7 +35,7 @@ class FactSegOutput(NamedTuple):
 
     @property
     def aux_logits(self) -> tuple[()]:
-        """None: no auxiliary heads."""
+        """Return None: no auxiliary heads."""
         return ()
 
 
@@ -92,7 +92,7 @@ class FactSeg(nn.Layer):
         self.bi_cls = conv(128, 1, 1, bias=True)
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
-        """The pretrained layers by torchvision's names."""
+        """Return the pretrained layers by torchvision's names."""
         return self.resencoder.resnet.backbone_layers()
 
     def forward(self, x: paddle.Tensor) -> FactSegOutput:

@@ -54,7 +54,7 @@ class FarSeg(nn.Layer):
         return SegmentationOutput(upsample(logits, 4, align_corners=True))
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
-        """The pretrained layers by torchvision's names."""
+        """Return the pretrained layers by torchvision's names."""
         return self.en.resnet.backbone_layers()
 
 
@@ -92,5 +92,5 @@ class _SceneRelation(nn.Layer):
 
 
 def farseg_resnet50(num_classes: int) -> FarSeg:
-    """The authors' network for iSAID."""
+    """Build the authors' network for iSAID."""
     return FarSeg(num_classes, resnet50())

@@ -197,7 +197,7 @@ class DilatedFastFCN(nn.Layer):
         return SegmentationOutput(resize(logits, x.shape[2:], align_corners=True))
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
-        """The pretrained layers by torchvision's names."""
+        """Return the pretrained layers by torchvision's names."""
         conv1, bn1, _, _, layer1 = self.feature1
         stages = [layer1, self.feature2, self.feature3, self.feature4]
         return named_backbone_layers(conv1, bn1, *stages)
@@ -242,25 +242,25 @@ class _NamedASPP(nn.Layer):
 
 
 def fastfcn_resnet50_fcn(num_classes: int) -> FastFCN:
-    """The authors' with the head of FCN."""
+    """Build the authors' with the head of FCN."""
     return FastFCN(num_classes, _FCNHead(JPU.out_channels, num_classes))
 
 
 def fastfcn_resnet50_psp(num_classes: int) -> FastFCN:
-    """The authors' with the head of PSPNet."""
+    """Build the authors' with the head of PSPNet."""
     return FastFCN(num_classes, _PSPHead(JPU.out_channels, num_classes))
 
 
 def fastfcn_resnet50_deeplabv3(num_classes: int) -> FastFCN:
-    """The authors' with the head of DeepLabv3."""
+    """Build the authors' with the head of DeepLabv3."""
     return FastFCN(num_classes, _DeepLabHead(JPU.out_channels, num_classes))
 
 
 def fastfcn_resnet50_encnet(num_classes: int) -> EncodingFastFCN:
-    """The authors' with the head of EncNet."""
+    """Build the authors' with the head of EncNet."""
     return EncodingFastFCN(num_classes)
 
 
 def fastfcn_resnet50_os16(num_classes: int) -> DilatedFastFCN:
-    """The article's, whose backbone is dilated and whose JPU has plain convolutions."""
+    """Build the article's, whose backbone is dilated and whose JPU has plain convolutions."""
     return DilatedFastFCN(num_classes)

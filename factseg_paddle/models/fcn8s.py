@@ -80,7 +80,7 @@ class FCN8s(nn.Layer):
         return SegmentationOutput(_cropped(upscore8, 31, x))
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
-        """The pretrained layers by torchvision's names, `fc6` and `fc7` among them."""
+        """Return the pretrained layers by torchvision's names, `fc6` and `fc7` among them."""
         features = named_vgg_layers(
             [layer for name in stage for layer in (getattr(self, name), self.relu)]
             for stage in STAGES
@@ -120,7 +120,7 @@ class BatchNormFCN8s(nn.Layer):
         return SegmentationOutput(self.upscore8(self.score_pool3(pool3) + upscore_pool4))
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
-        """The pretrained layers by torchvision's names, of its vgg16_bn."""
+        """Return the pretrained layers by torchvision's names, of its vgg16_bn."""
         return named_vgg_layers((self.conv1, self.conv2, self.conv3, self.conv4, self.conv5))
 
 
@@ -165,7 +165,7 @@ class SmallPaddingFCN8s(nn.Layer):
         return SegmentationOutput(self.upscore8(self.score_pool3(pool3) + upscore_pool4))
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
-        """The pretrained layers by torchvision's names."""
+        """Return the pretrained layers by torchvision's names."""
         # One stage, for the poolings are among them.
         return named_vgg_layers([[*self.features3, *self.features4, *self.features5]])
 
@@ -204,7 +204,7 @@ class ResNetFCN8s(nn.Layer):
         return SegmentationOutput(self.upscore8(self.score_pool1(0.0001 * c3) + upscore_pool2))
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
-        """The pretrained layers by torchvision's names."""
+        """Return the pretrained layers by torchvision's names."""
         conv1, bn1, _, _, layer1, layer2 = self.features1
         return named_backbone_layers(conv1, bn1, layer1, layer2, self.features2, self.features3)
 
@@ -256,31 +256,31 @@ def _upscore(
 
 
 def _cropped(x: paddle.Tensor, offset: int, like: paddle.Tensor) -> paddle.Tensor:
-    """The part of x that starts at (offset, offset) and is of the size of `like`."""
+    """Return the part of x that starts at (offset, offset) and is of the size of `like`."""
     height, width = like.shape[2:]
     return x[:, :, offset : offset + height, offset : offset + width]
 
 
 def fcn8s_vgg16(num_classes: int) -> FCN8s:
-    """The authors' network, whose coarser scores are trained first, by FCN-32s and FCN-16s."""
+    """Build the authors' network, whose coarser scores FCN-32s and FCN-16s train first."""
     return FCN8s(num_classes)
 
 
 def fcn8s_vgg16_atonce(num_classes: int) -> FCN8s:
-    """The authors' network for training in one go, with small factors before the finer scores."""
+    """Build the authors' network for training in one go, with small factors before finer scores."""
     return FCN8s(num_classes, pool3_scale=0.0001, pool4_scale=0.01)
 
 
 def fcn8s_vgg16_bn(num_classes: int) -> BatchNormFCN8s:
-    """The article's on VGG-16 with BatchNorm."""
+    """Build the article's on VGG-16 with BatchNorm."""
     return BatchNormFCN8s(num_classes)
 
 
 def fcn8s_vgg16_pad1(num_classes: int) -> SmallPaddingFCN8s:
-    """The one FactSeg is compared with, whose paddings are 1."""
+    """Build the one FactSeg is compared with, whose paddings are 1."""
     return SmallPaddingFCN8s(num_classes)
 
 
 def fcn8s_resnet50(num_classes: int) -> ResNetFCN8s:
-    """The article's on ResNet-50."""
+    """Build the article's on ResNet-50."""
     return ResNetFCN8s(num_classes)

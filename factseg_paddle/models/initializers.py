@@ -14,7 +14,7 @@ from paddle.nn.initializer import Initializer
 
 
 def kaiming_normal(fan: int) -> Initializer:
-    """Normal with variance 2 / fan, as torch.nn.init.kaiming_normal_.
+    """Return a normal initializer of variance 2 / fan, as torch.nn.init.kaiming_normal_.
 
     Args:
         fan: of the convolution, in_channels * kernel_size^2 for torch's default mode "fan_in",
@@ -34,7 +34,7 @@ def xavier_uniform() -> Initializer:
 
 
 def normal(std: float) -> Initializer:
-    """Normal with mean 0."""
+    """Return a normal initializer of mean 0."""
     return initializer.Normal(0.0, std)
 
 
@@ -59,11 +59,11 @@ def constant(value: float) -> Initializer:
 
 
 def torch_default_weight(fan_in: int) -> Initializer:
-    """What torch.nn.Conv2d and Linear give their weights: uniform in +-1 / sqrt(fan_in)."""
+    """Return torch's initializer of Conv2d and Linear weights: uniform in +-1 / sqrt(fan_in)."""
     return kaiming_uniform(fan_in, a=math.sqrt(5))
 
 
 def torch_default_bias(fan_in: int) -> Initializer:
-    """What torch.nn.Conv2d and Linear give their biases: uniform in +-1 / sqrt(fan_in)."""
+    """Return torch's initializer of Conv2d and Linear biases: uniform in +-1 / sqrt(fan_in)."""
     bound = 1 / math.sqrt(fan_in)
     return initializer.Uniform(-bound, bound)

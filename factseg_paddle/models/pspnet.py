@@ -128,7 +128,7 @@ class _Decoder(nn.Layer):
         return self.conv_last(paddle.concat([c5, *pooled], axis=1))
 
     def auxiliary(self, c4: paddle.Tensor) -> paddle.Tensor:
-        """The logits of the auxiliary head."""
+        """Compute the logits of the auxiliary head."""
         return self.conv_last_deepsup(self.dropout_deepsup(self.cbr_deepsup(c4)))
 
 
@@ -155,7 +155,7 @@ class SerialPSPNet(nn.Layer):
         return SegmentationOutput(resize(logits, x.shape[2:], align_corners=True))
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
-        """The pretrained layers by torchvision's names."""
+        """Return the pretrained layers by torchvision's names."""
         conv1, bn1, _, _, *stages = self.backbone
         return named_backbone_layers(conv1, bn1, *stages)
 
@@ -218,7 +218,7 @@ class UpsamplingPSPNet(nn.Layer):
         return SegmentationOutput(self.cls_pred_conv(x))
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
-        """The pretrained layers by torchvision's names."""
+        """Return the pretrained layers by torchvision's names."""
         return self.encoder.resnet.backbone_layers()
 
 
@@ -269,15 +269,15 @@ def _pooled(
 
 
 def pspnet_resnet50_deepstem_os8(num_classes: int, *, upsample: bool = True) -> PSPNet:
-    """The well-known one; `upsample=False` leaves its logits at an eighth of the image's sides."""
+    """Build the well-known one; `upsample=False` leaves logits at an eighth of the image."""
     return PSPNet(num_classes, upsample=upsample)
 
 
 def pspnet_resnet50_os16(num_classes: int) -> SerialPSPNet:
-    """The article's, of output stride 16."""
+    """Build the article's, of output stride 16."""
     return SerialPSPNet(num_classes)
 
 
 def pspnet_resnet50_os8(num_classes: int) -> UpsamplingPSPNet:
-    """The one that FactSeg is compared with."""
+    """Build the one that FactSeg is compared with."""
     return UpsamplingPSPNet(num_classes)

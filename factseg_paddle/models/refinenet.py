@@ -48,7 +48,7 @@ class _Stages(nn.Layer):
         return c2, c3, c4, c5
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
-        """The pretrained layers by torchvision's names."""
+        """Return the pretrained layers by torchvision's names."""
         conv1, bn1, _, _, layer1 = self.layer1
         return named_backbone_layers(conv1, bn1, layer1, self.layer2, self.layer3, self.layer4)
 
@@ -106,7 +106,7 @@ class EncoderRefineNet(nn.Layer):
         return SegmentationOutput(upsample(logits, 4, align_corners=True))
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
-        """The pretrained layers by torchvision's names."""
+        """Return the pretrained layers by torchvision's names."""
         return self.resnet_encoder.resnet.backbone_layers()
 
 
@@ -280,15 +280,15 @@ class _ChainedPooling(nn.Layer):
 
 
 def refinenet_resnet101(num_classes: int, *, upsample: bool = True) -> RefineNet:
-    """The well-known one; `upsample=False` leaves its logits at a quarter of the image's sides."""
+    """Build the well-known one; `upsample=False` leaves logits at a quarter of the image."""
     return RefineNet(num_classes, resnet101(), upsample=upsample)
 
 
 def refinenet_resnet50(num_classes: int) -> EncoderRefineNet:
-    """The one that FactSeg is compared with."""
+    """Build the one that FactSeg is compared with."""
     return EncoderRefineNet(num_classes, resnet50())
 
 
 def refinenet_resnet50_crp2(num_classes: int) -> TwoPoolRefineNet:
-    """The article's, whose chained residual pooling (CRP) has two links."""
+    """Build the article's, whose chained residual pooling (CRP) has two links."""
     return TwoPoolRefineNet(num_classes)

@@ -43,7 +43,7 @@ class ResUNet(nn.Layer):
         return SegmentationOutput(upsample(logits, 4, align_corners=True))
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
-        """The pretrained layers by torchvision's names."""
+        """Return the pretrained layers by torchvision's names."""
         return self.encoder.resnet.backbone_layers()
 
 
@@ -73,5 +73,5 @@ def _enlarged_beside(x: paddle.Tensor, skip: paddle.Tensor) -> paddle.Tensor:
 
 
 def resunet_resnet50(num_classes: int) -> ResUNet:
-    """The one in FactSeg's repository."""
+    """Build the one in FactSeg's repository."""
     return ResUNet(num_classes, resnet50())

@@ -56,7 +56,7 @@ class SegNet(nn.Layer):
         return SegmentationOutput(_encoded_and_decoded(x, encoder, decoder, ceil_mode=True))
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
-        """The pretrained layers by torchvision's names, of its vgg16_bn."""
+        """Return the pretrained layers by torchvision's names, of its vgg16_bn."""
         return named_vgg_layers(
             [layer for name in stage for layer in getattr(self, name)] for stage in STAGES
         )
@@ -89,7 +89,7 @@ class RectifiedSegNet(nn.Layer):
         return SegmentationOutput(_encoded_and_decoded(x, encoder, decoder, ceil_mode=False))
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
-        """The pretrained layers by torchvision's names, of its vgg16_bn."""
+        """Return the pretrained layers by torchvision's names, of its vgg16_bn."""
         stages = (self.down1, self.down2, self.down3, self.down4, self.down5)
         return named_vgg_layers(
             [layer for unit in stage for layer in unit.cbr_unit] for stage in stages
@@ -136,7 +136,7 @@ def _started_conv_bn_relu(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 def _numbered_convs(channels: Iterable[tuple[int, int]]) -> nn.Sequential:
-    """The convolutions `conv1`, `conv2`, ... of these (channels in, channels out)."""
+    """Build the convolutions `conv1`, `conv2`, ... of these (channels in, channels out)."""
     return named(
         **{
             f"conv{number}": named(cbr_unit=conv_bn_relu(*pair, 3, bias=True))
@@ -146,10 +146,10 @@ def _numbered_convs(channels: Iterable[tuple[int, int]]) -> nn.Sequential:
 
 
 def segnet_vgg16_bn(num_classes: int) -> SegNet:
-    """The authors' network."""
+    """Build the authors' network."""
     return SegNet(num_classes)
 
 
 def segnet_vgg16_bn_relu(num_classes: int) -> RectifiedSegNet:
-    """The one of pytorch-semseg, which ends with ReLU."""
+    """Build the one of pytorch-semseg, which ends with ReLU."""
     return RectifiedSegNet(num_classes)

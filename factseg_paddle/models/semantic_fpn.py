@@ -43,10 +43,10 @@ class SemanticFPN(nn.Layer):
         return SegmentationOutput(upsample(logits, 4, align_corners=True))
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
-        """The pretrained layers by torchvision's names."""
+        """Return the pretrained layers by torchvision's names."""
         return self.en.resnet.backbone_layers()
 
 
 def semanticfpn_resnet50(num_classes: int) -> SemanticFPN:
-    """The one FactSeg is compared with."""
+    """Build the one FactSeg is compared with."""
     return SemanticFPN(num_classes, resnet50())

@@ -18,7 +18,7 @@ def options_of(
     parameters: Iterable[tuple[Any, dict | None]],
     names: Mapping[str, str],
 ) -> list[dict[str, Any]]:
-    """Groups of parameters with equal hyperparameters, in the order of their first ones.
+    """Return groups of parameters with equal hyperparameters, in the order of their first ones.
 
     Args:
         optimizer: Momentum, SGD, Adam or AdamW.

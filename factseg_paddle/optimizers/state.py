@@ -26,7 +26,7 @@ _BETA_POWERS = {"beta1_pow_acc": "_beta1", "beta2_pow_acc": "_beta2"}
 def optimizer_state(
     model: paddle.nn.Layer, optimizer: paddle.optimizer.Optimizer, step: int
 ) -> dict[str, Any]:
-    """The state of a live optimizer in the form of a `.pdopt`, arrays copied, with `groups`.
+    """Return a live optimizer's state in the form of a `.pdopt`, arrays copied, with `groups`.
 
     Args:
         model: The layer that holds all of the optimizer's parameters.
@@ -131,7 +131,7 @@ def _position(scheduler: object) -> dict[str, Any]:
 
 
 def _tensors(optimizer: paddle.optimizer.Optimizer, parameter: Any) -> dict[str, Any]:
-    """The tensors of one parameter's state, by entry; none where it has no state yet."""
+    """Return the tensors of one parameter's state, by entry; none where it has no state yet."""
     tensors = {}
     master = optimizer._master_weights.get(parameter.name)
     owner = (parameter if master is None else master).name
@@ -231,7 +231,7 @@ def _powers_of(
 def _own_step(
     optimizer: paddle.optimizer.Optimizer, parameter: Any, group: dict | None, step: int
 ) -> int:
-    """How many steps one parameter has done, told by beta2's power, which underflows last."""
+    """Return the steps that one parameter has done, by beta2's power, which underflows last."""
     *_, (tensor, beta) = _powers_of(optimizer, parameter, group)
     power = _array(tensor)[0]
     powers = _beta_powers(beta, step, power.dtype.str)

@@ -68,7 +68,7 @@ class PairSettings:
 
     @classmethod
     def of(cls, seed: int, run: int) -> PairSettings:
-        """The conditions that a seed draws for one of its runs."""
+        """Draw the conditions of one of a seed's runs."""
         rng = np.random.default_rng([seed, run, 2])
         size, mode, form, kind = (
             options[int(rng.integers(len(options)))] for options in (SIZES, MODES, FORMS, INPUTS)
@@ -77,11 +77,11 @@ class PairSettings:
 
     @property
     def trains(self) -> bool:
-        """Whether training steps are taken too: in the first run of a seed."""
+        """Return whether training steps are taken too: in the first run of a seed."""
         return self.run == 0
 
     def pair(self, backbone: str = BACKBONE) -> Pair:
-        """The FactSeg pair under these conditions."""
+        """Make the FactSeg pair under these conditions."""
         from factseg_proof.pairs.factseg import make_pair
 
         pair = make_pair(self.seed, crop_size=self.size, form=self.form, backbone=backbone)
@@ -116,7 +116,7 @@ class Calibration:
 
     @property
     def alarms(self) -> list[dict]:
-        """The runs that were not aligned."""
+        """Return the runs that were not aligned."""
         return [run for run in self.runs if not run["passed"]]
 
     def __bool__(self) -> bool:
@@ -191,7 +191,7 @@ class Calibration:
 
 
 def _kind(step: str, tensor: TensorResult, mode: str) -> str | None:
-    """The kind of a comparison; None where its ratio says nothing of the constants."""
+    """Return the kind of a comparison; None where its ratio says nothing of the constants."""
     if tensor.error is None or not 0 < tensor.allowed <= 1 or step in ("data", "weights"):
         return None
     if step == "train":

@@ -159,7 +159,7 @@ class _Side:
             self._process.join()
             status = self._process.exitcode
             answer = (
-                f"the process ended with {status}, perhaps for want of memory; use a smaller image"
+                f"the process ended with {status}, perhaps out of memory; use a smaller image"
             )
         if isinstance(answer, str):
             raise CostError(f"{self.framework}: {answer}")

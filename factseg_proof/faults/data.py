@@ -24,7 +24,7 @@ _UPDATE = ConfusionMatrix.update
 
 
 def in_checks(step: str, owner: Any, name: str, wrong: Callable) -> Plant:
-    """A wrong function in the place of one that the pair's checks call."""
+    """Put a wrong function in the place of one that the pair's checks call."""
 
     def values(right: Callable[[], Iterator[tuple]]) -> Iterator[tuple]:
         with mock.patch.object(owner, name, wrong):

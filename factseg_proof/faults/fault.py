@@ -32,7 +32,7 @@ class Fault:
     plant: Plant
 
     def shows_in(self, steps: Sequence[str]) -> list[str]:
-        """The steps among `steps` that it can have an effect on, and `data`."""
+        """Return the steps among `steps` that it can have an effect on, and `data`."""
         if self.kind == "data":
             return [step for step in steps if step in ("data", "preprocess", "metric")]
         trains = self.kind in ("training", "equivalent")

@@ -28,7 +28,7 @@ def _probabilities(
     negated: bool = False,
     renormalised: bool = True,
 ) -> paddle.Tensor:
-    """The joint probability, written anew."""
+    """Compute the joint probability, written anew."""
     s = F.sigmoid(-binary_logits if negated else binary_logits)
     p = F.softmax(class_logits, axis=axis)
     joint = paddle.concat([(1 - s) * p[:, :1], s * p[:, 1:]], axis=1)
@@ -52,7 +52,7 @@ def mined(of_pixels: paddle.Tensor, *, k: int | None = None, largest: bool = Tru
 
 
 def of_joint(**options: Any) -> Callable[..., paddle.Tensor]:
-    """The loss of a joint probability that is wrong as the options say."""
+    """Return the loss of a joint probability that is wrong as the options say."""
     return lambda f, b, labels: mined(losses(_probabilities(f, b, **options), labels))
 
 
@@ -68,23 +68,23 @@ def easiest(f: paddle.Tensor, b: paddle.Tensor, labels: paddle.Tensor) -> paddle
 
 
 def background_ignored(f: paddle.Tensor, b: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-    """The loss with background pixels ignored like the others."""
+    """Compute the loss with background pixels ignored like the others."""
     return JointLoss()(f, b, paddle.where(labels == 0, paddle.full_like(labels, 255), labels))
 
 
 def summed(f: paddle.Tensor, b: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-    """The sum of the mined losses."""
+    """Sum the mined losses."""
     of_pixels = losses(_probabilities(f, b), labels)
     return paddle.topk(of_pixels.flatten(), int(0.1 * of_pixels.size))[0].sum()
 
 
 def leaking(f: paddle.Tensor, b: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-    """The loss with the probabilities' own gradient let through."""
+    """Compute the loss with the probabilities' own gradient let through."""
     p = F.softmax(f, axis=1)
     return mined(losses(_probabilities(f, b) + (p - p.detach()), labels))
 
 
 def with_plain_clone(f: paddle.Tensor, b: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-    """The literal form with a clone that hands gradients on."""
+    """Compute the literal form with a clone that hands gradients on."""
     with mock.patch.object(joint_loss.Clone, "apply", lambda tensor: tensor.clone()):
         return JointLoss(form="literal")(f, b, labels)

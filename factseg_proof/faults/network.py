@@ -25,7 +25,7 @@ Change = Callable[[FactSeg], None]
 
 
 def in_model(change: Change) -> Plant:
-    """A fault in the network."""
+    """Return a fault in the network."""
 
     def made(make: Callable[[], FactSeg]) -> FactSeg:
         net = make()
@@ -36,7 +36,7 @@ def in_model(change: Change) -> Plant:
 
 
 def in_weights(change: Callable[[dict[str, Any]], None]) -> Plant:
-    """A fault in weights that were carried over by hand; `change` is given Paddle's state dict."""
+    """Return a fault in weights carried over by hand; `change` is given Paddle's state dict."""
 
     def made(make: Callable[[], FactSeg], seed: int) -> FactSeg:
         net = make()
@@ -227,7 +227,7 @@ class Scaled(PyLayer):
 
 
 def with_one_element(value: float) -> Callable[[Callable, paddle.Tensor], paddle.Tensor]:
-    """A wrapper that adds a value to one element, or makes it NaN."""
+    """Return a wrapper that adds a value to one element, or makes it NaN."""
 
     def function(right: Callable, x: paddle.Tensor) -> paddle.Tensor:
         out = right(x)

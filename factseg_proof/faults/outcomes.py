@@ -52,12 +52,12 @@ class Outcome:
 
     @property
     def flagged(self) -> bool:
-        """Whether it was found at the right step; of an equivalent fault, whether any alarm was."""
+        """Return whether it was found at the right step, or any alarm was on an equivalent one."""
         return bool(self.step) if self.kind == "equivalent" else self.step == self.expected_step
 
     @property
     def placed(self) -> bool:
-        """Whether the right place was named."""
+        """Return whether the right place was named."""
         return self.flagged and self.place == self.expected_place
 
 

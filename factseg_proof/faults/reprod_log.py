@@ -44,7 +44,7 @@ def judge_by_reprod_log(
 
 
 def _first_flagged(theirs: Path, ours: Path, threshold: float) -> str | None:
-    """The first name that reprod_log finds different; "" where it only says that some is."""
+    """Return the first name that reprod_log finds different; "" where it only says that some is."""
     from reprod_log.compare import check_data, check_print_diff, compute_diff
 
     first, second = (np.load(path, allow_pickle=True).tolist() for path in (theirs, ours))
@@ -64,7 +64,7 @@ def _first_flagged(theirs: Path, ours: Path, threshold: float) -> str | None:
 
 
 def _means(name: str, step: str, place: str) -> bool:
-    """Whether a recorded value's name is the place."""
+    """Return whether a recorded value's name is the place."""
     kind, _, rest = name.partition("/")
     if not rest:
         return place == f"{step}:{name}"

@@ -42,7 +42,7 @@ def _optimizer(
     kind: type = paddle.optimizer.Momentum,
     decayed: Callable[[str], bool] = lambda _name: True,
 ) -> paddle.optimizer.Optimizer:
-    """The recipe's optimizer with something changed."""
+    """Return the recipe's optimizer with something changed."""
     rate = _Rate(late, every)
     for name, parameter in net.named_parameters():
         if not decayed(name):  # not a group of its own: Paddle clips each group by itself
@@ -59,7 +59,7 @@ class _Rate(paddle.optimizer.lr.PolynomialDecay):
         super().__init__(recipe.RATE, recipe.ITERATIONS, end_lr=0.0, power=recipe.POWER)
 
     def get_lr(self) -> float:
-        """The rate at the wrong step."""
+        """Return the rate at the wrong step."""
         right, self.last_epoch = self.last_epoch, self.last_epoch // self._every + self._late
         try:
             return super().get_lr()

@@ -23,7 +23,7 @@ def make_pair(
     mask: Path | None = None,
     crop_size: int = CROP,
 ) -> Pair:
-    """A network with seeded weights, dropout off, cross-entropy and its auxiliary losses.
+    """Make the pair of a network with seeded weights, dropout off, and its auxiliary losses.
 
     Args:
         name: one of `factseg_paddle.list_models()` but FactSeg, which has a pair of its own.

@@ -108,7 +108,7 @@ def _scikit_learn(
 def _paddleseg(
     truth: np.ndarray, predictions: np.ndarray, ours: Callable[[], Metrics]
 ) -> Iterator[Check]:
-    """Here the second value is paddleseg's, since it runs where Paddle is installed.
+    """Yield checks whose second value is paddleseg's, since it runs where Paddle is installed.
 
     paddleseg's count of areas (2.8) fails on Paddle 3, which concatenates no 0-d tensors, so the
     areas are counted by numpy. paddleseg gives 0 where a class is absent.

@@ -85,7 +85,7 @@ def _from_files(image_file: Path | None, mask_file: Path | None) -> tuple[Decode
 
 
 def _through_files(image: np.ndarray, labels: np.ndarray) -> tuple[Decode, Decode]:
-    """The same for a scene that has no files: written as PNG, read, and removed."""
+    """Do the same for a scene that has no files: written as PNG, read, and removed."""
 
     def decode(pixels: np.ndarray, read: Callable[[Path], np.ndarray]) -> np.ndarray:
         with tempfile.TemporaryDirectory() as folder:
@@ -97,5 +97,5 @@ def _through_files(image: np.ndarray, labels: np.ndarray) -> tuple[Decode, Decod
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:
-    """The reference computes in float64; the network is fed float32."""
+    """Round to float32, which the network is fed; the reference computes in float64."""
     return values.astype(np.float32)

@@ -9,12 +9,12 @@ MOMENTUM, WEIGHT_DECAY, CLIP = 0.9, 1e-4, 35.0
 
 
 def torch_setup() -> TrainSetup:
-    """The recipe for torch."""
+    """Set the recipe up for torch."""
     return TrainSetup(_torch_optimizer, _torch_schedule, _torch_clip)
 
 
 def paddle_setup() -> TrainSetup:
-    """The recipe for Paddle, whose optimizer holds schedule and clipping."""
+    """Set the recipe up for Paddle, whose optimizer holds schedule and clipping."""
     return TrainSetup(_paddle_optimizer)
 
 

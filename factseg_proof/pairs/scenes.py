@@ -49,7 +49,7 @@ def as_batch(scenes: list[Scene]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _painted(size: int, seed: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """A painted scene, its last rows and columns ignored as padding is."""
+    """Paint a scene, its last rows and columns ignored as padding is."""
     scene = paint_scene(size=max(size, SMALLEST_SCENE), seed=seed)
     kept = size - size // 16
     image, labels = crop(scene.image, scene.labels, top=0, left=0, height=kept, width=kept)
@@ -59,7 +59,7 @@ def _painted(size: int, seed: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
 def _busiest_window(
     image: np.ndarray, labels: np.ndarray, size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The size x size window with the most foreground; the first one where several have it."""
+    """Return the size x size window with the most foreground; the first where several have it."""
     height, width = labels.shape
     foreground = np.pad(((labels > 0) & (labels != 255)).astype(np.int64), ((1, 0), (1, 0)))
     sums = foreground.cumsum(0).cumsum(1)

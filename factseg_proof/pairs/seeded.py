@@ -20,7 +20,7 @@ UNNORMALISED, THEIR_SCALE = ("refinenet", "output_conv."), 0.5
 
 
 def seeded_weight(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """A tensor that hides nothing: no statistic, scale or bias is 0 or 1.
+    """Make a tensor that hides nothing: no statistic, scale or bias is 0 or 1.
 
     Args:
         name: torch's name, which with the seed decides the values.

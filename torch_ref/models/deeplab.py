@@ -256,30 +256,30 @@ class _SeparableConv(nn.Module):
 
 
 def deeplabv3_resnet50(num_classes: int) -> DeepLabV3:
-    """The well-known DeepLabv3."""
+    """Build the well-known DeepLabv3."""
     return DeepLabV3(num_classes)
 
 
 def deeplabv3_resnet50_dropout50(num_classes: int) -> SerialDeepLabV3:
-    """The article's DeepLabv3, which drops half of ASPP's output."""
+    """Build the article's DeepLabv3, which drops half of ASPP's output."""
     return SerialDeepLabV3(num_classes)
 
 
 def deeplabv3_resnet50_aspp1x1(num_classes: int) -> HeadlessDeepLabV3:
-    """The DeepLabv3 that FactSeg is compared with: a 1x1 convolution follows ASPP."""
+    """Build the DeepLabv3 that FactSeg is compared with: a 1x1 convolution follows ASPP."""
     return HeadlessDeepLabV3(num_classes)
 
 
 def deeplabv3plus_resnet50(num_classes: int) -> DeepLabV3Plus:
-    """The well-known DeepLabv3+."""
+    """Build the well-known DeepLabv3+."""
     return DeepLabV3Plus(num_classes)
 
 
 def deeplabv3plus_resnet50_two3x3(num_classes: int) -> TwoConvDeepLabV3Plus:
-    """The article's DeepLabv3+, with two 3x3 convolutions in the decoder."""
+    """Build the article's DeepLabv3+, with two 3x3 convolutions in the decoder."""
     return TwoConvDeepLabV3Plus(num_classes)
 
 
 def deeplabv3plus_resnet50_separable(num_classes: int) -> SeparableDeepLabV3Plus:
-    """The DeepLabv3+ that FactSeg means to be compared with; its configuration builds v3."""
+    """Build the DeepLabv3+ that FactSeg means to be compared with; its configuration builds v3."""
     return SeparableDeepLabV3Plus(num_classes)

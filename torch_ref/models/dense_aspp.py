@@ -100,5 +100,5 @@ class _Branch(nn.Module):
 
 
 def denseaspp_densenet121(num_classes: int) -> DenseASPP:
-    """The one FactSeg is compared with."""
+    """Build the one FactSeg is compared with."""
     return DenseASPP(num_classes, densenet121(output_stride=8, last_norm=False))

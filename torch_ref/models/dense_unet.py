@@ -92,5 +92,5 @@ def _conv_bn_relu(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 def denseunet_densenet121(num_classes: int) -> DenseUNet:
-    """The one FactSeg is compared with."""
+    """Build the one FactSeg is compared with."""
     return DenseUNet(num_classes, densenet121())

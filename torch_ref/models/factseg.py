@@ -35,7 +35,7 @@ class FactSegOutput(NamedTuple):
 
     @property
     def aux_logits(self) -> tuple[()]:
-        """None: no auxiliary heads."""
+        """Return None: no auxiliary heads."""
         return ()
 
 

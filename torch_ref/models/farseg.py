@@ -87,5 +87,5 @@ class _SceneRelation(nn.Module):
 
 
 def farseg_resnet50(num_classes: int) -> FarSeg:
-    """The authors' network for iSAID."""
+    """Build the authors' network for iSAID."""
     return FarSeg(num_classes, resnet50())

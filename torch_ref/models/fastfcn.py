@@ -236,25 +236,25 @@ class _NamedASPP(nn.Module):
 
 
 def fastfcn_resnet50_fcn(num_classes: int) -> FastFCN:
-    """The authors' with the head of FCN."""
+    """Build the authors' with the head of FCN."""
     return FastFCN(num_classes, _FCNHead(JPU.out_channels, num_classes))
 
 
 def fastfcn_resnet50_psp(num_classes: int) -> FastFCN:
-    """The authors' with the head of PSPNet."""
+    """Build the authors' with the head of PSPNet."""
     return FastFCN(num_classes, _PSPHead(JPU.out_channels, num_classes))
 
 
 def fastfcn_resnet50_deeplabv3(num_classes: int) -> FastFCN:
-    """The authors' with the head of DeepLabv3."""
+    """Build the authors' with the head of DeepLabv3."""
     return FastFCN(num_classes, _DeepLabHead(JPU.out_channels, num_classes))
 
 
 def fastfcn_resnet50_encnet(num_classes: int) -> EncodingFastFCN:
-    """The authors' with the head of EncNet."""
+    """Build the authors' with the head of EncNet."""
     return EncodingFastFCN(num_classes)
 
 
 def fastfcn_resnet50_os16(num_classes: int) -> DilatedFastFCN:
-    """The article's, whose backbone is dilated and whose JPU has plain convolutions."""
+    """Build the article's, whose backbone is dilated and whose JPU has plain convolutions."""
     return DilatedFastFCN(num_classes)

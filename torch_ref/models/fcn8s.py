@@ -233,31 +233,31 @@ def _upscore(
 
 
 def _cropped(x: torch.Tensor, offset: int, like: torch.Tensor) -> torch.Tensor:
-    """The part of x that starts at (offset, offset) and is of the size of `like`."""
+    """Return the part of x that starts at (offset, offset) and is of the size of `like`."""
     height, width = like.shape[2:]
     return x[:, :, offset : offset + height, offset : offset + width]
 
 
 def fcn8s_vgg16(num_classes: int) -> FCN8s:
-    """The authors' network, whose coarser scores are trained first, by FCN-32s and FCN-16s."""
+    """Build the authors' network, whose coarser scores FCN-32s and FCN-16s train first."""
     return FCN8s(num_classes)
 
 
 def fcn8s_vgg16_atonce(num_classes: int) -> FCN8s:
-    """The authors' network for training in one go, with small factors before the finer scores."""
+    """Build the authors' network for training in one go, with small factors before finer scores."""
     return FCN8s(num_classes, pool3_scale=0.0001, pool4_scale=0.01)
 
 
 def fcn8s_vgg16_bn(num_classes: int) -> BatchNormFCN8s:
-    """The article's on VGG-16 with BatchNorm."""
+    """Build the article's on VGG-16 with BatchNorm."""
     return BatchNormFCN8s(num_classes)
 
 
 def fcn8s_vgg16_pad1(num_classes: int) -> SmallPaddingFCN8s:
-    """The one FactSeg is compared with, whose paddings are 1."""
+    """Build the one FactSeg is compared with, whose paddings are 1."""
     return SmallPaddingFCN8s(num_classes)
 
 
 def fcn8s_resnet50(num_classes: int) -> ResNetFCN8s:
-    """The article's on ResNet-50."""
+    """Build the article's on ResNet-50."""
     return ResNetFCN8s(num_classes)

@@ -23,7 +23,7 @@ def kaiming_uniform(fan_in: int, *, a: float) -> Initializer:
 
 
 def kaiming_normal(fan: int) -> Initializer:
-    """Normal with variance 2 / fan.
+    """Return a normal initializer of variance 2 / fan.
 
     Args:
         fan: of the convolution, in_channels * kernel_size^2 for torch's default mode "fan_in",
@@ -33,7 +33,7 @@ def kaiming_normal(fan: int) -> Initializer:
 
 
 def normal(std: float) -> Initializer:
-    """Normal with mean 0."""
+    """Return a normal initializer of mean 0."""
     return lambda tensor: nn.init.normal_(tensor, 0.0, std)
 
 

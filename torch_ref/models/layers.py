@@ -28,7 +28,7 @@ def conv(
     weight_init: Initializer | None = None,
     bias_init: Initializer | None = None,
 ) -> nn.Conv2d:
-    """A convolution whose padding keeps the size unless it is given.
+    """Build a convolution whose padding keeps the size unless it is given.
 
     Where `weight_init` or `bias_init` is None, the tensor starts as in torch.nn.Conv2d.
     """
@@ -56,7 +56,7 @@ def deconv(
     bias: bool = False,
     weight_init: Initializer | None = None,
 ) -> nn.ConvTranspose2d:
-    """A transposed convolution to (size - 1) * stride - 2 * padding + kernel_size.
+    """Build a transposed convolution to (size - 1) * stride - 2 * padding + kernel_size.
 
     Where `weight_init` is None, the weight starts as in torch.nn.ConvTranspose2d.
     """
@@ -73,7 +73,7 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
 
 
 def linear(in_features: int, out_features: int) -> nn.Linear:
-    """A linear layer that starts as torch.nn.Linear."""
+    """Build a linear layer that starts as torch.nn.Linear."""
     return nn.Linear(in_features, out_features)
 
 
@@ -140,7 +140,7 @@ def upsample(x: torch.Tensor, factor: int, *, align_corners: bool) -> torch.Tens
 
 
 def pool_with_indices(x: torch.Tensor, *, ceil_mode: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """The largest of each 2x2 pixels of [N, C, H, W], and the indices in H * W that `unpool` wants.
+    """Return the largest of each 2x2 pixels of [N, C, H, W], and its index in H * W for `unpool`.
 
     Args:
         x: the maps.

@@ -127,7 +127,7 @@ class _Decoder(nn.Module):
         return self.conv_last(torch.cat([c5, *pooled], dim=1))
 
     def auxiliary(self, c4: torch.Tensor) -> torch.Tensor:
-        """The logits of the auxiliary head."""
+        """Compute the logits of the auxiliary head."""
         return self.conv_last_deepsup(self.dropout_deepsup(self.cbr_deepsup(c4)))
 
 
@@ -248,15 +248,15 @@ def _pooled(
 
 
 def pspnet_resnet50_deepstem_os8(num_classes: int, *, upsample: bool = True) -> PSPNet:
-    """The well-known one; `upsample=False` leaves its logits at an eighth of the image's sides."""
+    """Build the well-known one; `upsample=False` leaves logits at an eighth of the image."""
     return PSPNet(num_classes, upsample=upsample)
 
 
 def pspnet_resnet50_os16(num_classes: int) -> SerialPSPNet:
-    """The article's, of output stride 16."""
+    """Build the article's, of output stride 16."""
     return SerialPSPNet(num_classes)
 
 
 def pspnet_resnet50_os8(num_classes: int) -> UpsamplingPSPNet:
-    """The one that FactSeg is compared with."""
+    """Build the one that FactSeg is compared with."""
     return UpsamplingPSPNet(num_classes)

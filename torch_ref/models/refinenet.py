@@ -265,15 +265,15 @@ class _ChainedPooling(nn.Module):
 
 
 def refinenet_resnet101(num_classes: int, *, upsample: bool = True) -> RefineNet:
-    """The well-known one; `upsample=False` leaves its logits at a quarter of the image's sides."""
+    """Build the well-known one; `upsample=False` leaves logits at a quarter of the image."""
     return RefineNet(num_classes, resnet101(), upsample=upsample)
 
 
 def refinenet_resnet50(num_classes: int) -> EncoderRefineNet:
-    """The one that FactSeg is compared with."""
+    """Build the one that FactSeg is compared with."""
     return EncoderRefineNet(num_classes, resnet50())
 
 
 def refinenet_resnet50_crp2(num_classes: int) -> TwoPoolRefineNet:
-    """The article's, whose chained residual pooling (CRP) has two links."""
+    """Build the article's, whose chained residual pooling (CRP) has two links."""
     return TwoPoolRefineNet(num_classes)

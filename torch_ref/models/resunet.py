@@ -69,5 +69,5 @@ def _enlarged_beside(x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
 
 
 def resunet_resnet50(num_classes: int) -> ResUNet:
-    """The one in FactSeg's repository."""
+    """Build the one in FactSeg's repository."""
     return ResUNet(num_classes, resnet50())

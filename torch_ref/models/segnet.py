@@ -123,7 +123,7 @@ def _started_conv_bn_relu(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 def _numbered_convs(channels: Iterable[tuple[int, int]]) -> nn.Sequential:
-    """The convolutions `conv1`, `conv2`, ... of these (channels in, channels out)."""
+    """Build the convolutions `conv1`, `conv2`, ... of these (channels in, channels out)."""
     return named(
         **{
             f"conv{number}": named(cbr_unit=conv_bn_relu(*pair, 3, bias=True))
@@ -133,10 +133,10 @@ def _numbered_convs(channels: Iterable[tuple[int, int]]) -> nn.Sequential:
 
 
 def segnet_vgg16_bn(num_classes: int) -> SegNet:
-    """The authors' network."""
+    """Build the authors' network."""
     return SegNet(num_classes)
 
 
 def segnet_vgg16_bn_relu(num_classes: int) -> RectifiedSegNet:
-    """The one of pytorch-semseg, which ends with ReLU."""
+    """Build the one of pytorch-semseg, which ends with ReLU."""
     return RectifiedSegNet(num_classes)

@@ -44,5 +44,5 @@ class SemanticFPN(nn.Module):
 
 
 def semanticfpn_resnet50(num_classes: int) -> SemanticFPN:
-    """The one FactSeg is compared with."""
+    """Build the one FactSeg is compared with."""
     return SemanticFPN(num_classes, resnet50())

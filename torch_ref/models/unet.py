@@ -257,20 +257,20 @@ def _padded_to(x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
 
 
 def unet_bilinear(num_classes: int) -> UNet:
-    """The well-known one with bilinear enlarging."""
+    """Build the well-known one with bilinear enlarging."""
     return UNet(num_classes, bilinear=True)
 
 
 def unet_transposed(num_classes: int) -> UNet:
-    """The well-known one with transposed convolutions."""
+    """Build the well-known one with transposed convolutions."""
     return UNet(num_classes, bilinear=False)
 
 
 def unet_bilinear_w32(num_classes: int) -> LightUNet:
-    """The article's, which starts with 32 channels."""
+    """Build the article's, which starts with 32 channels."""
     return LightUNet(num_classes)
 
 
 def unet_transposed_w32(num_classes: int) -> StridedUNet:
-    """The one FactSeg is compared with, which starts with 32 channels."""
+    """Build the one FactSeg is compared with, which starts with 32 channels."""
     return StridedUNet(num_classes)

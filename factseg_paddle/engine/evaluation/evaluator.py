@@ -27,7 +27,7 @@ class Pairs(Protocol):
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:
-        """The image's name."""
+        """Return the image's name."""
 
     def size(self, index: int) -> tuple[int, int]:
         """Rows and columns."""
@@ -59,7 +59,7 @@ class ImageResult:
 
     @property
     def metrics(self) -> Metrics:
-        """Of this image alone; classes that it lacks are NaN."""
+        """Return the IoU of this image alone; classes that it lacks are NaN."""
         return compute_metrics(self.matrix)
 
 
@@ -90,7 +90,7 @@ class Store(Protocol):
     """Where results are kept image by image; `engine.evaluation_store.EvaluationStore` is one."""
 
     def result(self, index: int) -> ImageResult | None:
-        """What is known of an image already."""
+        """Return what is known of an image already."""
 
     def recording(self, index: int) -> AbstractContextManager[Callable[[np.ndarray], None]]:
         """Give a function that takes the predicted labels, [n, W] uint8, from the top."""

@@ -56,7 +56,7 @@ def metrics_json(evaluated: EvaluationResult, about: Mapping[str, Any]) -> dict[
 
 
 def worst_first(evaluated: EvaluationResult) -> list[ImageResult]:
-    """The images by their own mean IoU; those without a pixel that counts come last."""
+    """Return the images by their own mean IoU; those without a pixel that counts come last."""
 
     def rank(result: ImageResult) -> tuple[float, int]:
         value = result.metrics.mean_iou
@@ -114,7 +114,7 @@ def write_worst(
 
 
 def draw_confusion(metrics: Metrics, matrix: np.ndarray) -> Figure:
-    """A picture of where each class's pixels went: each row adds up to 100 %."""
+    """Draw where each class's pixels went: each row adds up to 100 %."""
     count = len(matrix)
     with np.errstate(invalid="ignore"):
         share = 100 * matrix / matrix.sum(axis=1, keepdims=True)
@@ -154,7 +154,7 @@ def _write_table(path: Path, evaluated: EvaluationResult) -> None:
 
 
 def _read_indices(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """The indices of a PNG of `png_strips`, [H, W] uint8."""
+    """Return the indices of a PNG of `png_strips`, [H, W] uint8."""
     try:
         with Image.open(path) as picture:
             indices = np.asarray(picture)

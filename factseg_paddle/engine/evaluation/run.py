@@ -85,7 +85,7 @@ class EvaluationRun:
 
     @property
     def inputs_left(self) -> int:
-        """How many inputs of the network the images take that are not done."""
+        """Return how many inputs of the network the images take that are not done."""
         engine = SlidingWindow.of_settings(self.predict, self.settings)
         left = (i for i in range(len(self.pairs)) if self.store.result(i) is None)
         return sum(engine.count(*self.pairs.size(index)) for index in left)

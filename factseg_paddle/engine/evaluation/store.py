@@ -73,11 +73,11 @@ class EvaluationStore:
             say(f"{folder}: {len(self._results)} of {len(pairs)} images are done already")
 
     def result(self, index: int) -> ImageResult | None:
-        """What is known of an image."""
+        """Return what is known of an image."""
         return self._results.get(index)
 
     def prediction(self, index: int) -> Path:
-        """The file of an image's predicted classes."""
+        """Return the file of an image's predicted classes."""
         return self._folder / "predictions" / f"{self._pairs.name(index).replace('/', '_')}.png"
 
     @contextmanager
@@ -147,7 +147,7 @@ def _hash(content: Any) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a file; None where it is damaged."""
+    """Return the object in a file; None where it is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:  # no UTF-8, or no JSON

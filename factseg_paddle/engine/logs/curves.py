@@ -64,7 +64,7 @@ class Run:
 
     @property
     def best(self) -> EvaluationRecord | None:
-        """The evaluation with the highest mIoU, the first of equals; None without any."""
+        """Return the evaluation with the highest mIoU, the first of equals; None without any."""
         defined = [record for record in self.evaluations if not math.isnan(record.mean_iou)]
         return max(defined, key=lambda record: record.mean_iou, default=None)
 
@@ -240,7 +240,7 @@ def _plot_shares(
 
 
 def _of_class(evaluation: EvaluationRecord, index: int) -> float:
-    """The IoU of a class; runs may have different numbers of classes."""
+    """Return the IoU of a class; runs may have different numbers of classes."""
     return evaluation.class_iou[index] if index < len(evaluation.class_iou) else math.nan
 
 
@@ -265,7 +265,7 @@ def _legend(figure: Figure, runs: Sequence[Run]) -> None:
 
 
 def _iteration_axis(ax: Axes, runs: Sequence[Run], ticks: int = 4) -> None:
-    """The same for all panels, so that a place in one is found in the others."""
+    """Give all panels the same iterations, so that a place in one is found in the others."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     last = max(record.iteration for run in runs for record in (*run.train, *run.evaluations))
@@ -279,7 +279,7 @@ def _thousands(number: float) -> str:
 
 
 def _log_scale(ax: Axes, values: Sequence[float]) -> None:
-    """A loss falls by factors; where it touches 0 a linear scale has to do."""
+    """Scale a loss by factors, as it falls; where it touches 0 a linear scale has to do."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     if not values or min((v for v in values if math.isfinite(v)), default=0) <= 0:
@@ -299,7 +299,7 @@ def _label(path: Path) -> str:
 
 
 def _short(text: str, length: int) -> str:
-    """A text that the fonts can write, its middle left out where it is long."""
+    """Return a text that the fonts can write, its middle left out where it is long."""
     text = "".join(c if c.isprintable() else "?" for c in text)
     if not _installed(FONTS):
         text = text.encode("latin-1", errors="backslashreplace").decode("latin-1")

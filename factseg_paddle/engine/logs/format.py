@@ -98,7 +98,7 @@ class RunLog:
 
 
 def format_train_line(line: TrainLine) -> str:
-    """The line, without an end of line."""
+    """Format the line, without an end of line."""
     hours, seconds = divmod(line.eta, 3600)
     text = (
         f"[TRAIN] epoch: {line.epoch}, iter: {line.iteration}/{line.iters}, "
@@ -117,7 +117,7 @@ def format_train_line(line: TrainLine) -> str:
 
 
 def parse_train_line(text: str) -> TrainLine | None:
-    """The line in a text of one line, None where there is none or only a part of one."""
+    """Return the line in a text of one line, None where there is none or only a part of one."""
     found = _TRAIN.search(text)
     if found is None:
         return None
@@ -132,7 +132,7 @@ def parse_train_line(text: str) -> TrainLine | None:
 
 
 def class_table(class_iou: Sequence[float] | np.ndarray, mean_iou: float) -> str:
-    """The published table: the float32 digits of each class's IoU, and of their mean.
+    """Format the published table: the float32 digits of each class's IoU, and of their mean.
 
     Args:
         class_iou: of each class, [C]; NaN for an absent one.
@@ -153,12 +153,12 @@ def class_table(class_iou: Sequence[float] | np.ndarray, mean_iou: float) -> str
 def format_evaluation(
     iteration: int, class_iou: Sequence[float] | np.ndarray, mean_iou: float
 ) -> str:
-    """The lines of an evaluation, without the last end of line; arguments as `class_table`."""
+    """Format an evaluation's lines, without the last end of line; arguments as `class_table`."""
     return f"[EVAL] iter: {iteration}, mIoU: {mean_iou:.4f}\n{class_table(class_iou, mean_iou)}"
 
 
 def iteration_of(text: str) -> int | None:
-    """The iteration of which a `[TRAIN]` or `[EVAL]` line speaks, whole or not."""
+    """Return the iteration of which a `[TRAIN]` or `[EVAL]` line speaks, whole or not."""
     found = _ITERATION.search(text)
     return int(found[1]) if found else None
 
@@ -263,7 +263,7 @@ class _Reader:
         self.rows = self.iteration = None
 
     def close_table(self, number: int) -> None:
-        """What follows is no row: a table that is still open lacks its end."""
+        """Raise where a table that is still open lacks its end: what follows is no row."""
         if self.rows is not None:
             what = f"the table of iteration {self.iteration}"
             self.notes.append(f"line {number}: {what} is cut short and was left out")

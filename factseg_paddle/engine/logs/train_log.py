@@ -93,7 +93,7 @@ def _cut_back(path: Path, iteration: int) -> None:
 
 
 def _until(content: bytes, iteration: int) -> bytes:
-    """The beginning of a log up to an iteration, in whole lines and tables."""
+    """Return the beginning of a log up to an iteration, in whole lines and tables."""
     kept: list[bytes] = []
     table: int | None = None  # where an evaluation began whose table has not ended yet
     rules = 0

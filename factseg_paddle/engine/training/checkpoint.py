@@ -195,13 +195,13 @@ def load_checkpoint(
 
 
 def checkpoints(save_dir: Path) -> list[Path]:
-    """The checkpoint folders, newest first."""
+    """Return the checkpoint folders, newest first."""
     found = [p for p in save_dir.glob("iter_*") if iteration_of(p) is not None and p.is_dir()]
     return sorted(found, key=iteration_of, reverse=True)
 
 
 def newest_whole(save_dir: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint that is whole, and why newer ones were passed over.
+    """Return the newest checkpoint that is whole, and why newer ones were passed over.
 
     Raises:
         CheckpointError: there are checkpoints, and none of them is whole.
@@ -239,7 +239,7 @@ def point_at_best(save_dir: Path, folder: Path | None) -> None:
 
 
 def can_link(save_dir: Path) -> bool:
-    """Whether `point_at_best` will work there."""
+    """Return whether `point_at_best` will work there."""
     probe = save_dir / f".{BEST_LINK}.{secrets.token_hex(4)}.tmp"
     try:
         probe.symlink_to("nowhere")
@@ -288,7 +288,7 @@ def remove_leftovers(save_dir: Path) -> None:
 
 
 def plain_scaler(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A scaler's state as JSON knows it."""
+    """Return a scaler's state as JSON knows it."""
     return {key: np.asarray(value).tolist() for key, value in state.items()}
 
 
@@ -315,5 +315,5 @@ def _sync_folder(path: Path) -> None:
 
 
 def mean_of(values: Sequence[float]) -> float:
-    """The mean; NaN of nothing."""
+    """Return the mean; NaN of nothing."""
     return math.fsum(values) / len(values) if values else math.nan

@@ -22,16 +22,16 @@ class Clock:
         self._started = time.perf_counter()
 
     def batch_is_read(self) -> None:
-        """The iteration's batch has arrived."""
+        """Note that the iteration's batch has arrived."""
         self._reading += time.perf_counter() - self._started
 
     def batch_is_done(self) -> None:
-        """The iteration is over."""
+        """Note that the iteration is over."""
         self._whole += time.perf_counter() - self._started
         self._count += 1
 
     def next_batch(self) -> None:
-        """An iteration starts; what was done since the last one ended is not counted."""
+        """Note that an iteration starts; what was done since the last one ended is not counted."""
         self._started = time.perf_counter()
 
     @property

@@ -35,11 +35,11 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that writes files and logs."""
+        """Return whether this is the process that writes files and logs."""
         return self.rank == 0
 
     def wrap(self, model: nn.Layer) -> nn.Layer:
-        """The model whose backward takes the mean of the gradients over all processes.
+        """Wrap the model so that backward takes the mean of the gradients over all processes.
 
         On a GPU its BatchNorm sees the samples of all processes; Paddle has that for no CPU.
         """
@@ -50,7 +50,7 @@ class Processes:
         return paddle.DataParallel(model)
 
     def share_of(self, batch_size: int) -> int:
-        """This process's part of a batch.
+        """Return this process's part of a batch.
 
         Raises:
             ValueError: it can't be divided.
@@ -63,11 +63,11 @@ class Processes:
         return batch_size // self.count
 
     def mean(self, value: float) -> float:
-        """The mean of all processes' values."""
+        """Return the mean of all processes' values."""
         return float(self.total(np.array([value]))[0]) / self.count if self.count > 1 else value
 
     def total(self, array: np.ndarray) -> np.ndarray:
-        """The sum over all processes, exact for int64."""
+        """Return the sum over all processes, exact for int64."""
         if self.count == 1:
             return array
         tensor = paddle.to_tensor(array)
@@ -75,7 +75,7 @@ class Processes:
         return tensor.numpy()
 
     def largest(self, value: int) -> int:
-        """The largest of all processes' values."""
+        """Return the largest of all processes' values."""
         if self.count == 1:
             return value
         tensor = paddle.to_tensor([value], "int64")

@@ -51,12 +51,12 @@ class Reporter:
         self._opened.__exit__(*error)
 
     def say(self, text: str) -> None:
-        """A line for people."""
+        """Write a line for people."""
         if self._log:
             self._log.write(text)
 
     def fail(self, text: str) -> None:
-        """What ended the run, from whichever process it happened in."""
+        """Write what ended the run, from whichever process it happened in."""
         if self._log:
             self._log.write(text)
         else:
@@ -64,7 +64,7 @@ class Reporter:
                 file.write(f"process {self._rank}: {text}\n")
 
     def interval(self, line: TrainLine) -> None:
-        """A training interval."""
+        """Report a training interval."""
         self.say(format_train_line(line))
         if self._recorder:
             values = {
@@ -80,7 +80,7 @@ class Reporter:
             self._recorder.scalars(line.iteration, known)
 
     def evaluation(self, iteration: int, metrics: Metrics, best: Best | None) -> None:
-        """An evaluation, and the best one so far."""
+        """Report an evaluation, and the best one so far."""
         self.say(format_evaluation(iteration, metrics.class_iou, metrics.mean_iou))
         if best:
             self.say(f"best mIoU so far: {best.mean_iou:.4f} at iteration {best.iteration}")
@@ -93,10 +93,10 @@ class Reporter:
 
     @property
     def wants_pictures(self) -> bool:
-        """Whether a picture would be kept."""
+        """Return whether a picture would be kept."""
         return self._recorder is not None
 
     def picture(self, iteration: int, pixels: np.ndarray) -> None:
-        """An image, its labels and the prediction side by side, [H, W, 3] uint8."""
+        """Record an image, its labels and the prediction side by side, [H, W, 3] uint8."""
         if self._recorder:
             self._recorder.image("eval/image, labels, prediction", iteration, pixels)

@@ -78,7 +78,7 @@ def step_seed(seed: int, iteration: int, rank: int) -> int:
 
 
 def usable_level(level: str | None) -> tuple[str | None, str]:
-    """The level of mixed precision that the current device can do, and what to say about it."""
+    """Return the level of mixed precision that the device can do, and what to say about it."""
     if level and not paddle.amp.is_float16_supported():
         device = paddle.device.get_device()
         return None, f"AMP {level} was asked for, but {device} has no float16: training in float32"

@@ -168,7 +168,7 @@ class Trainer:
         return interval > 0 and self._state.iteration % interval == 0
 
     def _owes_evaluation(self) -> bool:
-        """Whether an evaluation belongs to this iteration that was not made yet."""
+        """Return whether an evaluation belongs to this iteration that was not made yet."""
         settings = self._config.train
         is_due = self._is_due(settings.eval_interval) or self._state.iteration == settings.iters
         return settings.do_eval and is_due and self._state.evaluated != self._state.iteration
@@ -237,7 +237,7 @@ class Trainer:
         checkpoints.prune(self._save_dir, self._config.train.keep, self._state.best)
 
     def _folder(self) -> Path:
-        """The checkpoint of this iteration."""
+        """Return the checkpoint of this iteration."""
         return checkpoint_folder(self._save_dir, self._state.iteration)
 
     def _link_best(self) -> None:

@@ -55,7 +55,7 @@ class Validation:
         return f"rehearsal on {self._pairs.name(smallest)}: mIoU {metrics.mean_iou:.4f}"
 
     def evaluate(self, stop: StopSignals) -> Metrics:
-        """The metrics over all images, or the first `train.eval_images` of them.
+        """Return the metrics over all images, or the first `train.eval_images` of them.
 
         Raises:
             InterruptedEvaluationError: told to stop.
@@ -71,7 +71,7 @@ class Validation:
         return merged.compute(self._pairs.class_names)
 
     def picture(self) -> np.ndarray:
-        """The middle of the first image, its labels and the prediction, [h, 3 w, 3] uint8."""
+        """Return the first image's middle, its labels and the prediction, [h, 3 w, 3] uint8."""
         height, width = self._pairs.size(0)
         side = min(height, width, self._settings.patch_size)
         window = Window((height - side) // 2, (width - side) // 2, side, side)

@@ -160,7 +160,7 @@ class ResNet(nn.Layer):
         return c2, c3, c4, c5
 
     def backbone_layers(self) -> dict[str, nn.Layer]:
-        """The pretrained layers by torchvision's names, without the head."""
+        """Return the pretrained layers by torchvision's names, without the head."""
         stages = self.layer1, self.layer2, self.layer3, self.layer4
         return named_backbone_layers(self.conv1, self.bn1, *stages)
 
@@ -260,7 +260,7 @@ def resnet152(**options: Any) -> ResNet:
 
 
 def named_backbone_layers(conv1: nn.Layer, bn1: nn.Layer, *stages: nn.Layer) -> dict[str, nn.Layer]:
-    """A ResNet's layers by torchvision's names, for a network that holds them under other names."""
+    """Return a ResNet's layers by torchvision's names, for a network that names them otherwise."""
     layers = {f"layer{number}": stage for number, stage in enumerate(stages, start=1)}
     return {"conv1": conv1, "bn1": bn1} | layers
 

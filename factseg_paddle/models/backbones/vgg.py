@@ -24,7 +24,7 @@ STAGES = (
 
 
 def vgg_conv(in_channels: int, out_channels: int, *, padding: int = 1) -> nn.Conv2D:
-    """A 3x3 convolution that starts kaiming-normal (fan_out), its bias at 0."""
+    """Build a 3x3 convolution that starts kaiming-normal (fan_out), its bias at 0."""
     return conv(
         in_channels,
         out_channels,
@@ -37,7 +37,7 @@ def vgg_conv(in_channels: int, out_channels: int, *, padding: int = 1) -> nn.Con
 
 
 def vgg16_features() -> list[nn.Layer]:
-    """What torchvision's vgg16 has in `features`: 13 convolutions with ReLU, and five poolings."""
+    """Build torchvision's `features` of vgg16: 13 convolutions with ReLU, and five poolings."""
     layers: list[nn.Layer] = []
     for stage in STAGES:
         for in_channels, out_channels in stage.values():
@@ -47,7 +47,7 @@ def vgg16_features() -> list[nn.Layer]:
 
 
 def named_vgg_layers(stages: Iterable[Iterable[nn.Layer]]) -> dict[str, nn.Layer]:
-    """The layers with tensors by torchvision's names, "features.0" for the first.
+    """Return the layers with tensors by torchvision's names, "features.0" for the first.
 
     Args:
         stages: what torchvision has in `features`, in its order, ReLU included; the pooling behind

@@ -94,7 +94,7 @@ def raising():
         (lambda: 3, "the checks of step metric raised TypeError: 'int' object is not iterable"),
         (lambda: [("a", 1)], r"give \('a', 1\); give \(name, reference, ours\)"),
         (lambda: [(1, 2, 3)], r"give \(1, 2, 3\); give \(name, reference, ours\)"),
-        (lambda: [("a", 1, 1), ("a", 2, 2)], "the check 'a' of step metric stands twice"),
+        (lambda: [("a", 1, 1), ("a", 2, 2)], "the check 'a' of step metric occurs twice"),
     ],
 )
 def test_checks_that_make_no_sense_end_with_a_sentence(function, sentence):

@@ -22,7 +22,7 @@ STAGES = (
 
 
 def vgg_conv(in_channels: int, out_channels: int, *, padding: int = 1) -> nn.Conv2d:
-    """A 3x3 convolution that starts kaiming-normal (fan_out), its bias at 0."""
+    """Build a 3x3 convolution that starts kaiming-normal (fan_out), its bias at 0."""
     return conv(
         in_channels,
         out_channels,
@@ -35,7 +35,7 @@ def vgg_conv(in_channels: int, out_channels: int, *, padding: int = 1) -> nn.Con
 
 
 def vgg16_features() -> list[nn.Module]:
-    """What torchvision's vgg16 has in `features`: 13 convolutions with ReLU, and five poolings."""
+    """Build torchvision's `features` of vgg16: 13 convolutions with ReLU, and five poolings."""
     layers: list[nn.Module] = []
     for stage in STAGES:
         for in_channels, out_channels in stage.values():
