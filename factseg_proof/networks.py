@@ -75,8 +75,7 @@ def compare(name: str, options: Sequence[str], out: Path) -> tuple[bool, str]:
     if done.returncode not in (0, 1):
         if done.returncode < 0:
             raise AlignmentError(
-                f"ended by signal {-done.returncode}; the system may have killed it to free "
-                "memory"
+                f"ended by signal {-done.returncode}; the system may have killed it to free memory"
             )
         said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         raise AlignmentError(said[-1].removeprefix("alignment could not run: "))

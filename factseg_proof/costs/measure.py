@@ -158,9 +158,7 @@ class _Side:
         except (EOFError, ConnectionError):
             self._process.join()
             status = self._process.exitcode
-            answer = (
-                f"the process ended with {status}, perhaps out of memory; use a smaller image"
-            )
+            answer = f"the process ended with {status}, perhaps out of memory; use a smaller image"
         if isinstance(answer, str):
             raise CostError(f"{self.framework}: {answer}")
         return answer
