@@ -86,8 +86,7 @@ def _run(args: argparse.Namespace, progress: ProgressBar) -> tuple[bool, str]:
     )
     if args.side == "torch":
         reference = run_torch(pair, steps, device=args.device, out=args.out, progress=progress)
-        reference.identity = _identity(args)
-        save_reference(reference, args.out)
+        save_reference(replace(reference, identity=_identity(args)), args.out)
         return True, _recorded(args, pair.name, steps)
     if args.side == "paddle" and not args.torch_records:
         run_paddle_alone(pair, steps, args.out, device=args.device)

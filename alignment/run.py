@@ -46,14 +46,14 @@ def align(
     tell = freeing_memory(progress)
     log = ReprodLog(out)
     with random_states_kept():
-        own = reference is None
         if reference is None:
             reference = run_torch(pair, chosen, device=device, out=out, progress=tell)
         else:
             _refuse_other_record(pair, reference, chosen)
+        environment = {**reference.environment, **environment_of("paddle"), "device": device}
         run = PaddleComparison(pair, chosen, reference, device=device, log=log, tell=tell)
-        results = run.results(release=own)
-    environment = reference.environment | environment_of("paddle") | {"device": device}
+        del reference  # the comparison lets go of its parts when they are judged
+        results = run.results()
     inputs = hashes(pair.named_arrays())
     report = Report(pair.name, tuple(results), environment, inputs, curves=run.curves)
     if out:
@@ -92,16 +92,16 @@ def _refuse_other_record(pair: Pair, reference: Reference, steps: Sequence[str])
             "seed, image and crop"
         )
     missing = [step for step in steps if step in pair.checks and step not in reference.checks]
-    if runs_models(steps) and not reference.trace.values:
+    if runs_models(steps) and not reference.model:
         missing.append("forward")
-    if "backward" in steps and not reference.trace.of_kind(Kind.MODEL_GRAD_OUTPUT):
+    elif "backward" in steps and not reference.model.trace.of_kind(Kind.MODEL_GRAD_OUTPUT):
         missing.append("backward")
-    if "train" in steps and not reference.train:
+    if "train" in steps and not reference.training:
         missing.append("train")
-    elif "train" in steps and reference.train_steps != pair.train_steps:
+    elif "train" in steps and reference.training.count != pair.train_steps:
         raise AlignmentError(
-            f"the torch record has {reference.train_steps} training steps, this is "
-            f"{pair.train_steps}; record again, or give --train-steps {reference.train_steps}"
+            f"the torch record has {reference.training.count} training steps, this is "
+            f"{pair.train_steps}; record again, or give --train-steps {reference.training.count}"
         )
     if missing:
         raise AlignmentError(

@@ -10,7 +10,7 @@ import numpy as np
 from alignment.compare import TensorResult, absent, compare, declared, scale_of
 from alignment.location import AtCall, AtGradient, AtWeight, Location
 from alignment.recording.calls import layer_of, match_calls
-from alignment.recording.reference import Reference
+from alignment.recording.reference import ModelReference
 from alignment.recording.trace import Trace
 from alignment.recording.value_key import Kind, ValueKey, lookup_value
 from alignment.tolerances import (
@@ -34,23 +34,22 @@ KINDS = (
 """What is compared end to end."""
 
 
-def data_results(reference: Reference, received: Mapping[str, np.ndarray]) -> list[TensorResult]:
+def data_results(
+    reference: Mapping[str, np.ndarray], received: Mapping[str, np.ndarray]
+) -> list[TensorResult]:
     """Both frameworks hold the same inputs and targets: shape, dtype and every bit."""
-    return [
-        compare(name, array, received[name], allowed=0.0)
-        for name, array in reference.received.items()
-    ]
+    return [compare(name, array, received[name], allowed=0.0) for name, array in reference.items()]
 
 
 def weights_results(
-    reference: Reference, weight_map: WeightMap, weights: Mapping[str, np.ndarray]
+    reference: Mapping[str, np.ndarray], weight_map: WeightMap, weights: Mapping[str, np.ndarray]
 ) -> list[TensorResult]:
     """Every tensor of either side has its counterpart, equal to the bit."""
     results = [
         absent(problem.name, None, problem.message, AtWeight(problem.name))
         for problem in weight_map.problems
     ]
-    expected = to_paddle_layout(weight_map, reference.weights)
+    expected = to_paddle_layout(weight_map, reference)
     for paddle_name, name in display_names(weight_map).items():
         own = weights[paddle_name]
         if paddle_name in expected.problems:
@@ -75,11 +74,11 @@ class RunJudge:
     """Judges what the Paddle side computed; made once, used for float64 and for float32.
 
     Args:
-        reference: the torch side.
+        reference: what torch computed.
         weight_map: which torch parameter is which Paddle parameter.
     """
 
-    def __init__(self, reference: Reference, weight_map: WeightMap) -> None:
+    def __init__(self, reference: ModelReference, weight_map: WeightMap) -> None:
         self.reference = reference
         self.weight_map = weight_map
         self.kinds = {kind: reference.trace.of_kind(kind) for kind in KINDS}
@@ -249,12 +248,12 @@ class RunJudge:
         )
 
 
-def matched_calls(reference: Reference, trace: Trace) -> dict[str, str]:
+def matched_calls(reference: ModelReference, trace: Trace) -> dict[str, str]:
     """{Paddle's call: torch's}, of the calls that a Paddle run made so far."""
     return match_calls(list(reference.trace.tree.parents), list(trace.tree.parents))
 
 
-def notes_on_calls(reference: Reference, trace: Trace) -> list[str]:
+def notes_on_calls(reference: ModelReference, trace: Trace) -> list[str]:
     """Layers called on one side only, layers called on neither, and outputs that can't be read."""
     theirs, ours = reference.trace, trace
     matched = matched_calls(reference, trace)

@@ -31,7 +31,7 @@ from alignment.compare import (
 )
 from alignment.location import AtCall, AtGradient, AtWeight, Between, Location
 from alignment.recording.calls import layer_of
-from alignment.recording.reference import Reference
+from alignment.recording.layerwise import LayerwiseReference
 from alignment.recording.value_key import Kind, ValueKey, lookup_value, spellings
 from alignment.tolerances import (
     BY_ITSELF_RATIO,
@@ -68,7 +68,8 @@ class LayerJudge:
     """Judges the values of a layerwise run of Paddle as they come.
 
     Args:
-        reference: the torch side.
+        reference: torch's layers by themselves.
+        dtype: the dtype of the reference: "float64", or "float32" where torch can't run in that.
         weight_map: which torch parameter is which Paddle parameter.
         layers: torch's calls that the run stops at, in torch's order.
         wrong_weights: {layer: its first tensor that differs}: there the weights are at fault.
@@ -76,13 +77,15 @@ class LayerJudge:
 
     def __init__(
         self,
-        reference: Reference,
+        reference: LayerwiseReference,
+        dtype: str,
         weight_map: WeightMap,
         layers: Iterable[str],
         wrong_weights: Mapping[str, str],
     ) -> None:
-        self._alone = reference.alone
-        self._dtype = reference.dtype
+        self._reference, self._dataflow = reference, reference.dataflow
+        self._rounding = reference.rounding
+        self._dtype = dtype
         self._weight_map = weight_map
         self._layers = list(layers)
         self._wrong_weights = wrong_weights
@@ -97,8 +100,10 @@ class LayerJudge:
         if key.kind is Kind.PARAMETER_GRAD:
             self._gradients[key.name] = array
             return
-        reference = lookup_value(key, self._alone.values)
-        result = self._judged(key, reference, array, lookup_value(key, self._alone.rounding) or 0.0)
+        reference = lookup_value(key, self._reference.values)
+        result = self._judged(
+            key, reference, array, lookup_value(key, self._rounding.errors) or 0.0
+        )
         earlier = self._results.get(key)
         if result is not None and (earlier is None or not earlier.failed):
             self._results[key] = result
@@ -113,8 +118,8 @@ class LayerJudge:
         self._layers = [call for call in self._layers if call not in set(mismatched_calls)]
         if backward:
             for call in self._layers:
-                for key in self._alone.keys_of_call(call, Kind.GRAD_OUTPUT):
-                    if key in self._alone.values and lookup_value(key, self._results) is None:
+                for key in self._dataflow.keys_of_call(call, Kind.GRAD_OUTPUT):
+                    if key in self._reference.values and lookup_value(key, self._results) is None:
                         self.observe(key, None)  # no gradient came by: it was cut off
         for source, result in self._parameters():
             self._results[ValueKey(Kind.PARAMETER_GRAD, source.paddle_name)] = result
@@ -135,11 +140,11 @@ class LayerJudge:
         if kind is Kind.PARAMETER_GRAD:
             reference = self._expected_gradients.arrays[key.name]
         else:
-            reference = lookup_value(key, self._alone.values)
+            reference = lookup_value(key, self._reference.values)
         in_float32 = self._results[key]
         allowed = min(FLOAT64_BOUND, max(in_float32.error / FLOAT64_RECHECK_RATIO, ONE_ROUNDING))
         if kind not in self._scales:
-            self._scales[kind] = scale_of(self._alone.of_kind(kind).values())
+            self._scales[kind] = scale_of(self._reference.of_kind(kind).values())
         dtype, scale = str(array.dtype), self._scales[kind]
         result = compare(key.label, reference, array, allowed=allowed, dtype=dtype, scale=scale)
         if result:
@@ -159,7 +164,7 @@ class LayerJudge:
         keys = [
             key
             for call in self._layers
-            for key in self._alone.keys_of_call(call, Kind.INPUT, Kind.OUTPUT)
+            for key in self._dataflow.keys_of_call(call, Kind.INPUT, Kind.OUTPUT)
         ]
         return self._found([*keys, *self._keys_of_kind(Kind.MODEL_OUTPUT)])
 
@@ -171,7 +176,7 @@ class LayerJudge:
             of_layer.setdefault(self._owner(source), []).append(key)
         keys: dict[ValueKey, None] = {}
         for call in reversed(self._layers):
-            of_call = self._alone.keys_of_call(call, Kind.GRAD_OUTPUT, Kind.GRAD_INPUT)
+            of_call = self._dataflow.keys_of_call(call, Kind.GRAD_OUTPUT, Kind.GRAD_INPUT)
             keys |= dict.fromkeys(of_call)
             keys |= dict.fromkeys(of_layer.pop(layer_of(call), ()))
         for rest in of_layer.values():
@@ -201,7 +206,7 @@ class LayerJudge:
         if key.kind is Kind.INPUT and {reference.dtype.kind, array.dtype.kind} <= set("iu"):
             dtype = str(array.dtype)  # an index may be int32 here and int64 there
         else:
-            dtype = self._alone.dtypes.get(key, str(reference.dtype))
+            dtype = self._rounding.dtypes.get(key, str(reference.dtype))
         result = compare(
             shown,
             reference,
@@ -234,7 +239,7 @@ class LayerJudge:
     @functools.cached_property
     def _expected_gradients(self) -> ConvertedArrays:
         """Torch's gradients in Paddle's form."""
-        return to_paddle_layout(self._weight_map, self._alone.of_kind(Kind.PARAMETER_GRAD))
+        return to_paddle_layout(self._weight_map, self._reference.of_kind(Kind.PARAMETER_GRAD))
 
     def _parameters(self) -> Iterator[tuple[Source, TensorResult]]:
         expected = self._expected_gradients
@@ -253,8 +258,8 @@ class LayerJudge:
     def _rounding_of(self, parameter: str) -> float:
         owner = parameter.rpartition(".")[0]
         calls = [call for call in self._layers if f"{owner}.".startswith(f"{layer_of(call)}.")]
-        as_a_whole = [self._alone.rounding_of_containers.get((call, parameter)) for call in calls]
-        own = self._alone.rounding.get(ValueKey(Kind.PARAMETER_GRAD, parameter))
+        as_a_whole = [self._rounding.of_containers.get((call, parameter)) for call in calls]
+        own = self._rounding.errors.get(ValueKey(Kind.PARAMETER_GRAD, parameter))
         return max((error for error in (own, *as_a_whole) if error is not None), default=0.0)
 
     def _owner(self, source: Source) -> str:
@@ -273,7 +278,7 @@ class LayerJudge:
         return BY_ITSELF_RATIO * max(rounding, ONE_ROUNDING)
 
     def _keys_of_kind(self, kind: Kind) -> list[ValueKey]:
-        return [key for key in self._alone.values if key.kind is kind]
+        return [key for key in self._reference.values if key.kind is kind]
 
     def _found(self, keys: Iterable[ValueKey]) -> list[TensorResult]:
         found = (lookup_value(key, self._results) for key in keys)
@@ -291,7 +296,7 @@ class LayerJudge:
             return None
         call = self._call_of(key)
         if key.kind is Kind.INPUT:
-            return Between(self._alone.last_source(key, self._layers), call)
+            return Between(self._dataflow.last_source(key, self._layers), call)
         if key.kind is Kind.GRAD_OUTPUT:
             return Between(call, self._behind(call, reference, array))
         wrong = self._wrong_weights.get(layer_of(call))
@@ -301,18 +306,18 @@ class LayerJudge:
         if key.kind in (Kind.INPUT, Kind.GRAD_INPUT):
             return key.name
         names = set(spellings(key.name))
-        return next(call for call in self._layers if names & set(self._alone.outputs[call]))
+        return next(call for call in self._layers if names & set(self._dataflow.outputs[call]))
 
     def _behind(self, call: str, reference: np.ndarray | None, array: np.ndarray | None) -> str:
         """Return the first layer that an output goes to, or the one whose gradient is missing."""
         goes_to = {}
         for other in self._layers:
-            for key in self._alone.keys_of_call(other, Kind.INPUT):
-                if call in self._alone.sources(key, self._layers):
-                    goes_to[other] = self._alone.values.get(key._replace(kind=Kind.GRAD_INPUT))
+            for key in self._dataflow.keys_of_call(other, Kind.INPUT):
+                if call in self._dataflow.sources(key, self._layers):
+                    goes_to[other] = self._reference.values.get(key._replace(kind=Kind.GRAD_INPUT))
         for key in self._keys_of_kind(Kind.MODEL_OUTPUT):
-            if call in self._alone.sources(key, self._layers):
-                gradient = self._alone.values.get(key._replace(kind=Kind.MODEL_GRAD_OUTPUT))
+            if call in self._dataflow.sources(key, self._layers):
+                gradient = self._reference.values.get(key._replace(kind=Kind.MODEL_GRAD_OUTPUT))
                 goes_to.setdefault(key.label, gradient)
         if reference is not None and array is not None and array.shape == reference.shape:
             lacking = reference.astype(np.float64) - array

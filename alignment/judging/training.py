@@ -59,8 +59,6 @@ class TrainJudge:
         by_itself = self._optimizer_bound
         if 0 < record.clipped_norm < record.norm:
             by_itself += 2 * TORCH_CLIP_EPSILON / record.norm
-        if ours.refused:
-            return [absent(f"{self._step}: optimizer state", None, ours.refused)]
         return [
             self._number(
                 "learning rate", record.rate, ours.rate, self._optimizer_bound, "by_itself"
@@ -87,6 +85,10 @@ class TrainJudge:
             *self._slots(record, ours, by_itself),
             *self._buffers(record, ours, before),
         ]
+
+    def refused(self, record: TrainRecord, reason: str) -> TensorResult:
+        """Return the failure of a step that could not begin, since torch's state was refused."""
+        return absent(f"step {record.step}: optimizer state", None, reason)
 
     def _bound(self, sensitivity: float) -> float:
         """Return what is allowed end to end to a value that is as sensitive as this."""

@@ -11,9 +11,11 @@ import paddle
 from paddle import nn
 from paddle.autograd import PyLayer
 
+from alignment.paddle_side.tensors import PADDLE, array_of_paddle
 from alignment.recording.calls import CallWatch
 from alignment.recording.layerwise import LayerwiseRun, SubstitutedCall
-from alignment.recording.nested import OpaqueValueError, flatten, replace_tensors
+from alignment.recording.nested import OpaqueValueError, flatten
+from alignment.recording.substitution import substitute_outputs
 from alignment.recording.value_key import Kind, ValueKey, lookup_value
 
 
@@ -33,11 +35,6 @@ def watch_paddle(
     )
 
 
-def array_of_paddle(tensor: paddle.Tensor) -> np.ndarray:
-    """Return a copy of the tensor's values."""
-    return np.array(tensor.detach().numpy())
-
-
 def in_place_of(tensor: paddle.Tensor, reference: np.ndarray | None) -> paddle.Tensor:
     """Return the reference's value with the tensor's gradient, where there is one that fits."""
     if reference is None or not tensor.is_floating_point():
@@ -55,11 +52,16 @@ def all_in_place_of(
     Raises:
         OpaqueValueError: the value is no known structure.
     """
-    parts = list(flatten(value, paddle.is_tensor, name))
-    values = (
-        in_place_of(tensor, lookup_value(ValueKey(kind, part), reference)) for part, tensor in parts
+    named = list(flatten(value, paddle.is_tensor, name))
+    return substitute_outputs(
+        value,
+        named,
+        lambda tensors: [
+            in_place_of(tensor, lookup_value(ValueKey(kind, part), reference))
+            for part, tensor in tensors
+        ],
+        PADDLE,
     )
-    return replace_tensors(value, paddle.is_tensor, values)
 
 
 def output_at_the_reference(output: Any, activations: Mapping[ValueKey, np.ndarray]) -> Any:
@@ -117,10 +119,6 @@ class PaddleLayerwiseRun(LayerwiseRun):
     def pass_by(self, call: str, layer: Any, args: tuple, kwargs: dict) -> None:
         """Nothing is asked of layers with parts that are judged one by one."""
 
-    def is_tensor(self, value: Any) -> bool:
-        """Return whether a value is a tensor of Paddle."""
-        return paddle.is_tensor(value)
-
     def is_float(self, tensor: paddle.Tensor) -> bool:
         """Return whether it holds floating-point numbers."""
         return tensor.is_floating_point() or tensor.is_complex()
@@ -128,10 +126,6 @@ class PaddleLayerwiseRun(LayerwiseRun):
     def needs_gradient(self, tensor: paddle.Tensor) -> bool:
         """Return whether a gradient can be sent back from the tensor."""
         return not tensor.stop_gradient
-
-    def array(self, tensor: paddle.Tensor) -> np.ndarray:
-        """Return a copy of the tensor's values."""
-        return array_of_paddle(tensor)
 
     def tensor(self, array: np.ndarray, *, leaf: bool = False) -> paddle.Tensor:
         """Return a tensor of the run's dtype if it is a float; a leaf has a gradient of its own."""
@@ -141,28 +135,16 @@ class PaddleLayerwiseRun(LayerwiseRun):
         tensor.stop_gradient = not (leaf and self.is_float(tensor))
         return tensor
 
-    def clone(self, tensor: paddle.Tensor) -> paddle.Tensor:
-        """Return a copy that hands its gradient on."""
-        return tensor.clone()
-
-    def version(self, tensor: paddle.Tensor) -> int:
-        """Return the tensor's count of in-place changes."""
-        return tensor.inplace_version
-
-    def write_over(self, tensor: paddle.Tensor, value: paddle.Tensor) -> None:
-        """Replace the tensor's values in place."""
-        tensor[...] = value
-
     def boundary(
         self,
-        own: Sequence[paddle.Tensor],
+        originals: Sequence[paddle.Tensor],
         gradients: Sequence[np.ndarray | None],
         outputs: Sequence[np.ndarray],
         reached: Sequence[ValueKey],
     ) -> list[paddle.Tensor]:
         """See `LayerwiseRun.boundary`."""
         # A PyLayer wants no gradient for a tensor that needs none, and a value for each other.
-        floats = [(t, g) for t, g in zip(own, gradients, strict=True) if not t.stop_gradient]
+        floats = [(t, g) for t, g in zip(originals, gradients, strict=True) if not t.stop_gradient]
         back = [
             (gradient, tuple(tensor.shape), str(tensor.dtype)[7:]) for tensor, gradient in floats
         ]
@@ -173,27 +155,27 @@ class PaddleLayerwiseRun(LayerwiseRun):
             [key for key, number in zip(reached, is_number, strict=True) if number],
             back,
         )
-        made = iter(())
+        numbers = iter(())
         if any(is_number):
-            found = _Boundary.apply(held, self.anchor, *(tensor for tensor, _ in floats))
-            made = iter(found if isinstance(found, (list, tuple)) else [found])
+            result = _Boundary.apply(held, self.anchor, *(tensor for tensor, _ in floats))
+            numbers = iter(result if isinstance(result, (list, tuple)) else [result])
         return [
-            next(made) if number else self.tensor(array)
+            next(numbers) if number else self.tensor(array)
             for array, number in zip(outputs, is_number, strict=True)
         ]
 
     def layer_gradients(
         self,
-        fed: SubstitutedCall,
+        opened: SubstitutedCall,
         layer: Any,  # noqa: ARG002 - torch's run asks for it
         pairs: Sequence[tuple],
     ) -> list[np.ndarray | None]:
         """Send gradients back through one layer: what reaches the leaves."""
-        self.end(pairs)
-        return [self.gradient_of(leaf) for leaf in fed.leaves]
+        self.send_back(pairs)
+        return [self.gradient_of(leaf) for leaf in opened.leaves]
 
-    def end(self, pairs: Sequence[tuple]) -> None:
-        """Send gradients back."""
+    def send_back(self, pairs: Sequence[tuple]) -> None:
+        """Send gradients back, given as (tensor, gradient)."""
         if pairs:
             tensors, gradients = zip(*pairs, strict=True)
             paddle.autograd.backward(
@@ -220,10 +202,10 @@ class _Held:
 
 
 class _Boundary(PyLayer):
-    """The reference's outputs in the place of a layer's, its gradients in the place of the own."""
+    """The reference's outputs in the place of a layer's, its gradients in the place of its own."""
 
     @staticmethod
-    def forward(ctx: Any, held: _Held, _anchor: paddle.Tensor, *_own: paddle.Tensor) -> tuple:
+    def forward(ctx: Any, held: _Held, _anchor: paddle.Tensor, *_originals: paddle.Tensor) -> tuple:
         """Give the outputs."""
         ctx.held = held
         return tuple(held.run.tensor(array) for array in held.outputs)
@@ -234,10 +216,10 @@ class _Boundary(PyLayer):
         held = ctx.held
         for key, gradient in zip(held.reached, arrived, strict=True):
             held.run.observe(key, array_of_paddle(gradient))
-        handed_on = [
+        passed_on = [
             paddle.zeros(shape, dtype)
             if gradient is None or gradient.shape != shape
             else held.run.tensor(gradient).astype(dtype)
             for gradient, shape, dtype in held.back
         ]
-        return (paddle.zeros_like(held.run.anchor), *handed_on)
+        return (paddle.zeros_like(held.run.anchor), *passed_on)

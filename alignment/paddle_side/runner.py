@@ -15,11 +15,11 @@ from paddle.nn.layer.rnn import RNNBase
 
 from alignment.paddle_side.layerwise import (
     PaddleLayerwiseRun,
-    array_of_paddle,
     at_the_reference,
     output_at_the_reference,
     watch_paddle,
 )
+from alignment.paddle_side.tensors import PADDLE, array_of_paddle
 from alignment.paddle_side.training import PaddleTrainer
 from alignment.pair import AlignmentError, Pair
 from alignment.recording.determinism import OTHER_SEED, Repeat
@@ -77,7 +77,7 @@ class PaddleSide:
             arrays = self.pair.named_arrays()
             return {name: array_of_paddle(_tensor(array)) for name, array in arrays.items()}
 
-    def forward(self, dtype: str, trace: Trace, mode: str | None = None) -> None:
+    def forward(self, dtype: str, trace: Trace, mode: str | None = None) -> Any:
         """Run the model as it is, and add its layers and its outputs to the trace.
 
         Args:
@@ -85,24 +85,21 @@ class PaddleSide:
             trace: an empty one; when the model raises it holds the layers that returned.
             mode: "eval" or "train"; the pair's where None.
 
+        Returns:
+            The model's output.
+
         Raises:
             AlignmentError: the model raised.
         """
         with self._running(dtype), paddle.no_grad():
             model = self._copy_of_model(dtype, mode)
-            recorder = LayerRecorder(
-                trace,
-                is_tensor=paddle.is_tensor,
-                to_array=array_of_paddle,
-                version=lambda tensor: tensor.inplace_version,
-            )
-            watch = watch_paddle(model, self.pair.rename, on_end=recorder)
+            watch = watch_paddle(model, self.pair.rename, on_end=LayerRecorder(trace, PADDLE))
             trace.tree = watch.tree
             with watch:
                 output = model(*(_tensor(array, dtype) for array in self.pair.inputs))
             for name, tensor in flatten(output, paddle.is_tensor, "output"):
                 trace.values[ValueKey(Kind.MODEL_OUTPUT, name)] = array_of_paddle(tensor)
-            trace.output = output
+            return output
 
     def loss(self, dtype: str, output: Any) -> np.ndarray:
         """Return the loss of an output of `forward`.
@@ -161,9 +158,9 @@ class PaddleSide:
                     trace.values[key] = array_of_paddle(tensor.grad)
             return trace
 
-    def by_themselves(
+    def layerwise(
         self,
-        alone: LayerwiseReference,
+        reference: LayerwiseReference,
         layers: Mapping[str, str],
         observe: Observe,
         *,
@@ -181,7 +178,9 @@ class PaddleSide:
         with self._running(dtype), paddle.set_grad_enabled(True):
             model = self._copy_of_model(dtype)
             _let_recurrent_layers_go_back(model)
-            run = PaddleLayerwiseRun(alone, layers, observe, dtype=dtype, backward=backward)
+            run = PaddleLayerwiseRun(
+                reference, layers, observe, ops=PADDLE, dtype=dtype, backward=backward
+            )
             run.run(model, self.pair.inputs, self.pair.rename)
             return run.mismatched_calls
 
@@ -190,7 +189,7 @@ class PaddleSide:
         with self._running("float32"), paddle.no_grad():
             paddle.seed(OTHER_SEED)
             model = self._copy_of_model("float32", mode)
-            repeat = Repeat(first, paddle.is_tensor, array_of_paddle, lambda t: t.clone())
+            repeat = Repeat(first, PADDLE)
             watch = watch_paddle(model, self.pair.rename, repeat.begin, repeat.end)
             with repeat.over(watch):
                 output = model(*(_tensor(array, "float32") for array in self.pair.inputs))

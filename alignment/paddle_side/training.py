@@ -3,25 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import paddle
 from paddle import nn
 
 from alignment.paddle_side.layerwise import (
-    array_of_paddle,
     at_the_reference,
     output_at_the_reference,
     watch_paddle,
 )
+from alignment.paddle_side.tensors import array_of_paddle
 from alignment.pair import AlignmentError, TrainSetup
 from alignment.recording.calls import match_calls
-from alignment.recording.train_record import PaddleStep, TrainRecord, TrainState, norm_of, rounded
+from alignment.recording.train_record import (
+    PaddleStep,
+    TrainRecord,
+    TrainState,
+    TrainStep,
+    norm_of,
+    rounded,
+)
 from alignment.weights.layout import to_paddle_layout
 from alignment.weights.tensors import WeightMap
 from factseg_paddle.optimizers.state import load_optimizer_state, optimizer_state
 from factseg_paddle.optimizers.state_format import ENTRIES, OptimizerStateError
+
+
+class StateRefusedError(AlignmentError):
+    """Torch's optimizer state can't be loaded into Paddle's optimizer."""
+
+
+class ForwardPass(NamedTuple):
+    """A step's way forward.
+
+    Attributes:
+        value: the loss of the model as it is.
+        loss: the loss at torch's activations, to go back from.
+    """
+
+    value: float
+    loss: paddle.Tensor
 
 
 class PaddleTrainer:
@@ -50,6 +73,7 @@ class PaddleTrainer:
         self._map, self._rename = weight_map, rename
         self._optimizer = setup.optimizer(model)
         self._kind = type(self._optimizer).__name__
+        self._before: dict[str, np.ndarray] = {}
         if not isinstance(self._optimizer, paddle.optimizer.Optimizer):
             raise AlignmentError(
                 f"paddle_train.optimizer gives a {self._kind}, no Paddle optimizer"
@@ -66,26 +90,80 @@ class PaddleTrainer:
             self._optimizer.clear_grad(set_to_zero=False)
             yield float(loss)
 
-    def step(self, record: TrainRecord, before: TrainState) -> PaddleStep:
-        """Take the step that torch's record is of, from the state before it."""
+    def restore(self, step: int, before: TrainState) -> None:
+        """Take over torch's state before a step.
+
+        Raises:
+            StateRefusedError: torch's optimizer state does not fit.
+            AlignmentError: the state of such an optimizer can't be carried over.
+        """
         if self._kind not in ENTRIES:
             raise AlignmentError(
                 f"the state of {self._kind} can't be carried over; known are {', '.join(ENTRIES)}"
             )
-        weights = to_paddle_layout(self._map, before.weights).arrays
-        self._set_weights(weights)
+        self._before = to_paddle_layout(self._map, before.weights).arrays
+        self._set_weights(self._before)
         try:
-            self._load_slots(record.step, before)
+            self._load_slots(step, before)
         except OptimizerStateError as error:
-            return PaddleStep(refused=f"torch's optimizer state does not fit: {error}")
-        return self._taken(record, weights)
+            raise StateRefusedError(f"torch's optimizer state does not fit: {error}") from error
+
+    def forward(self, step: TrainStep) -> ForwardPass:
+        """Run forward from the restored state, as the model is and at torch's activations."""
+        watch = watch_paddle(self._model, self._rename)
+        with paddle.no_grad(), watch:
+            value = float(self._loss(self._run(self._model)))
+        self._set_weights(self._before)  # that run has moved running statistics
+        matched = match_calls(step.record.calls, list(watch.tree.parents))
+        with at_the_reference(self._model, self._rename, step.activations, matched):
+            output = self._run(self._model)
+        loss = self._loss(output_at_the_reference(output, step.activations))
+        return ForwardPass(value, loss)
+
+    def step(self, record: TrainRecord, forward: ForwardPass) -> PaddleStep:
+        """Go back and take the step that torch's record is of."""
+        rate = float(self._optimizer.get_lr())
+        forward.loss.backward()
+        gradients = self._gradients()
+        self._set_gradients(to_paddle_layout(self._map, record.gradients).arrays)
+        self._take_step()
+        clipped_norm = norm_of(self._each_gradient())
+        self._optimizer.clear_grad(set_to_zero=False)
+        state = optimizer_state(self._model, self._optimizer, record.step + 1)["state"]
+        updates, buffers = self._changes()
+        return PaddleStep(
+            rate=rate,
+            loss=forward.value,
+            norm=norm_of(gradients.items()),
+            clipped_norm=clipped_norm,
+            gradients=gradients,
+            updates=updates,
+            buffers=buffers,
+            slots={
+                name: {entry: rounded(array) for entry, array in slots.items()}
+                for name, slots in state.items()
+            },
+        )
+
+    def _changes(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Return what the step added to each parameter, and the buffers after it."""
+        parameters = dict(self._model.named_parameters())
+        updates, buffers = {}, {}
+        for name, tensor in self._model.state_dict().items():
+            if name not in self._before:
+                continue
+            if name in parameters and parameters[name].trainable:
+                updates[name] = rounded(array_of_paddle(tensor) - self._before[name])
+            else:
+                buffers[name] = array_of_paddle(tensor)
+        return updates, buffers
 
     def _load_slots(self, step: int, before: TrainState) -> None:
         position = optimizer_state(self._model, self._optimizer, step)["scheduler"]
         dtypes = {n: p.numpy().dtype for n, p in self._model.named_parameters()}
         state: dict[str, dict[str, np.ndarray]] = {}
-        for entry in dict.fromkeys(entry for own in before.slots.values() for entry in own):
-            theirs = {name: own[entry] for name, own in before.slots.items() if entry in own}
+        for entry in dict.fromkeys(entry for slots in before.slots.values() for entry in slots):
+            theirs = {name: slots[entry] for name, slots in before.slots.items() if entry in slots}
             for name, array in to_paddle_layout(self._map, theirs).arrays.items():
                 state.setdefault(name, {})[entry] = array.astype(dtypes[name])
         # The schedule stays Paddle's own: whether it keeps up with torch's is what is judged.
@@ -97,38 +175,6 @@ class PaddleTrainer:
             for name, tensor in self._model.state_dict().items():
                 if name in weights:
                     tensor.set_value(weights[name].astype(tensor.numpy().dtype))
-
-    def _taken(self, record: TrainRecord, before: Mapping[str, np.ndarray]) -> PaddleStep:
-        made = PaddleStep(rate=float(self._optimizer.get_lr()))
-        watch = watch_paddle(self._model, self._rename)
-        with paddle.no_grad(), watch:
-            made.loss = float(self._loss(self._run(self._model)))
-        self._set_weights(before)  # that run has moved running statistics
-        matched = match_calls(record.calls, list(watch.tree.parents))
-        with at_the_reference(self._model, self._rename, record.activations, matched):
-            output = self._run(self._model)
-        loss = self._loss(output_at_the_reference(output, record.activations))
-        record.activations = {}  # Paddle has its own copies, and backward needs the memory
-        loss.backward()
-        made.gradients = self._gradients()
-        made.norm = norm_of(made.gradients.items())
-        self._set_gradients(to_paddle_layout(self._map, record.gradients).arrays)
-        self._take_step()
-        made.clipped_norm = norm_of(self._each_gradient())
-        self._optimizer.clear_grad(set_to_zero=False)
-        parameters = dict(self._model.named_parameters())
-        for name, tensor in self._model.state_dict().items():
-            if name in parameters and parameters[name].trainable:
-                if name in before:
-                    made.updates[name] = rounded(array_of_paddle(tensor) - before[name])
-            elif name in before:
-                made.buffers[name] = array_of_paddle(tensor)
-        state = optimizer_state(self._model, self._optimizer, record.step + 1)["state"]
-        made.slots = {
-            name: {entry: rounded(array) for entry, array in own.items()}
-            for name, own in state.items()
-        }
-        return made
 
     def _gradients(self) -> dict[str, np.ndarray]:
         return {name: rounded(gradient) for name, gradient in self._each_gradient()}

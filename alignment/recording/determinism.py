@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,8 +11,10 @@ import numpy as np
 from alignment.compare import relative_error
 from alignment.location import AtCall, Between, InStep, Location
 from alignment.recording.calls import CallWatch
-from alignment.recording.layerwise import LayerwiseReference
-from alignment.recording.nested import flatten, replace_tensors
+from alignment.recording.dataflow import Dataflow
+from alignment.recording.nested import flatten
+from alignment.recording.substitution import CallArguments
+from alignment.recording.tensor_ops import TensorOps
 from alignment.recording.trace import Trace
 from alignment.recording.value_key import Kind, ValueKey
 from alignment.tolerances import FLOAT32_FLOOR
@@ -36,9 +38,7 @@ class Repeat:
 
     Args:
         first: the first run, with its layers and outputs.
-        is_tensor: whether a value is a tensor of the framework.
-        to_array: copies a tensor into an array.
-        clone: copies a tensor.
+        ops: of the framework.
 
     Attributes:
         call: the first call whose output differs; "" when none does.
@@ -46,16 +46,9 @@ class Repeat:
         in_output: whether the model's output differs, and no layer's.
     """
 
-    def __init__(
-        self,
-        first: Trace,
-        is_tensor: Callable[[Any], bool],
-        to_array: Callable[[Any], np.ndarray],
-        clone: Callable[[Any], Any],
-    ) -> None:
+    def __init__(self, first: Trace, ops: TensorOps) -> None:
         self.call, self.by_itself, self.in_output = "", False, False
-        self._first = first
-        self._is_tensor, self._to_array, self._clone = is_tensor, to_array, clone
+        self._first, self._ops = first, ops
         self._arguments: dict[str, Any] = {}
         self._watch: CallWatch | None = None
 
@@ -68,10 +61,8 @@ class Repeat:
 
     def begin(self, call: str, _layer: Any, args: tuple, kwargs: dict) -> None:
         """Keep the arguments as they are: a layer may work in place."""
-        given = [t for _, t in flatten((args, kwargs), self._is_tensor, strict=False)]
-        copies = map(self._clone, given)
-        kept = replace_tensors((args, kwargs), self._is_tensor, copies, strict=False)
-        self._arguments[call] = kept
+        arguments = CallArguments(args, kwargs, self._ops)
+        self._arguments[call] = arguments.with_tensors(map(self._ops.clone, arguments.distinct))
 
     def end(self, call: str, layer: Any, output: Any) -> None:
         """Compare the output of a call."""
@@ -80,7 +71,7 @@ class Repeat:
             return
         self.call = call
         own = {
-            ValueKey(Kind.OUTPUT, name): self._to_array(tensor)
+            ValueKey(Kind.OUTPUT, name): self._ops.to_array(tensor)
             for name, tensor in self._tensors(output, call)
         }
         self._watch.paused = True
@@ -95,27 +86,32 @@ class Repeat:
         if not self.call:
             self.in_output = self._differs(output, "output", first, Kind.MODEL_OUTPUT)
 
-    def found(self, side: str, alone: LayerwiseReference) -> Randomness | None:
-        """Return the randomness of a side, "torch" or "Paddle"; None where there is none."""
+    def randomness(self, side: str, dataflow: Dataflow) -> Randomness | None:
+        """Return the randomness of a side, "torch" or "Paddle"; None where there is none.
+
+        Args:
+            side: its name.
+            dataflow: of the reference; empty where no values were followed.
+        """
         if not self.call and not self.in_output:
             return None
         reason = (
             f"{side} gives another value each time that it runs: dropout, or a random operation"
         )
-        return Randomness(self._location(alone), reason)
+        return Randomness(self._location(dataflow), reason)
 
-    def _location(self, alone: LayerwiseReference) -> Location:
+    def _location(self, dataflow: Dataflow) -> Location:
         if self.in_output:
             return InStep("forward", "output")
         if self.by_itself:
             return AtCall(self.call)
-        if not alone.outputs:  # the step train by itself: no values were followed
+        if not dataflow.outputs:  # the step train by itself
             order = list(self._first.tree.parents)
             before = order[: order.index(self.call)]
             last = self._first.tree.finest(before)[-1:] or ["inputs[0]"]
             return Between(last[0], self.call)
-        layers = alone.tree.finest(alone.outputs)
-        source = alone.last_source(ValueKey(Kind.INPUT, self.call, 0), layers)
+        layers = dataflow.tree.finest(dataflow.outputs)
+        source = dataflow.last_source(ValueKey(Kind.INPUT, self.call, 0), layers)
         return Between(source, self.call)
 
     def _differs(
@@ -125,7 +121,7 @@ class Repeat:
             earlier = first.get(ValueKey(kind, name))
             if earlier is None:
                 continue
-            array = self._to_array(tensor)
+            array = self._ops.to_array(tensor)
             if array.shape != earlier.shape:
                 return True
             equal = np.array_equal(array, earlier, equal_nan=array.dtype.kind in "fc")
@@ -134,4 +130,4 @@ class Repeat:
         return False
 
     def _tensors(self, output: Any, name: str) -> list[tuple[str, Any]]:
-        return list(flatten(output, self._is_tensor, name, strict=False))
+        return list(flatten(output, self._ops.is_tensor, name, strict=False))

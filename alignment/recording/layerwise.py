@@ -24,118 +24,84 @@ from typing import Any
 import numpy as np
 
 from alignment.pair import AlignmentError
-from alignment.recording.calls import CallTree, CallWatch
-from alignment.recording.nested import OpaqueValueError, flatten, replace_tensors
-from alignment.recording.trace import distinct
-from alignment.recording.value_key import (
-    Kind,
-    ValueKey,
-    lookup_value,
-    model_input,
-    values_of_kind,
+from alignment.recording.calls import CallWatch
+from alignment.recording.dataflow import Dataflow
+from alignment.recording.nested import OpaqueValueError, flatten
+from alignment.recording.substitution import (
+    CallArguments,
+    NamedTensor,
+    SubstitutedInputs,
+    substitute_inputs,
+    substitute_outputs,
 )
+from alignment.recording.tensor_ops import TensorOps
+from alignment.recording.value_key import Kind, ValueKey, lookup_value, values_of_kind
 
 Observe = Callable[[ValueKey, "np.ndarray | None"], None]
-"""Told each value of a layerwise run under its key; None where there is no gradient."""
+"""Called with each value of a layerwise run and its key; None where there is no gradient."""
 
 
-@dataclass
+@dataclass(frozen=True)
+class LayerwiseRounding:
+    """How far torch float32 is off on the reference's values, layer by layer.
+
+    Attributes:
+        errors: {key: error}.
+        of_containers: {(call, parameter): the same of the parameter's gradient where the call as a
+            whole is the layer}.
+        dtypes: {key: dtype that torch's float32 run gives}, where it is not float32.
+    """
+
+    errors: Mapping[ValueKey, float] = field(default_factory=dict)
+    of_containers: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    dtypes: Mapping[ValueKey, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class LayerwiseReference:
     """What the reference's layers are given and give.
 
     Attributes:
         values: what each call is given and gives, forth and back, and what the model does; float32,
             integers as they are.
-        inputs: {call: for each tensor among its arguments, which of the distinct ones it is}:
-            [0, 0, 0] for attention over (x, x, x).
-        outputs: {call: names of its outputs}.
-        origins: {input or output of a call, or output of the model: the values that it was made
-            of, and the model's inputs}, the nearest ones only.
-        tree: the calls.
-        rounding: {key: error of torch float32 by itself}.
-        rounding_of_containers: {(call, parameter): the same of the parameter's gradient where the
-            call as a whole is the layer}.
-        dtypes: {key: dtype that torch's float32 run gives}, where it is not float32.
+        dataflow: the calls, and what each value was made of.
+        rounding: torch's own float32 errors; empty where the reference itself is in float32.
     """
 
-    values: dict[ValueKey, np.ndarray] = field(default_factory=dict)
-    inputs: dict[str, list[int]] = field(default_factory=dict)
-    outputs: dict[str, list[str]] = field(default_factory=dict)
-    origins: dict[ValueKey, list[ValueKey]] = field(default_factory=dict)
-    tree: CallTree = field(default_factory=CallTree)
-    rounding: dict[ValueKey, float] = field(default_factory=dict)
-    rounding_of_containers: dict[tuple[str, str], float] = field(default_factory=dict)
-    dtypes: dict[ValueKey, str] = field(default_factory=dict)
+    values: Mapping[ValueKey, np.ndarray]
+    dataflow: Dataflow
+    rounding: LayerwiseRounding = field(default_factory=LayerwiseRounding)
 
     def of_kind(self, kind: Kind) -> dict[str, np.ndarray]:
         """Return the values of a kind by their labels."""
         return values_of_kind(self.values, kind)
 
-    def keys_of_call(self, call: str, *kinds: Kind) -> list[ValueKey]:
-        """Return the keys of a call's arguments, or of its outputs, or of their gradients."""
-        keys: list[ValueKey] = []
-        for kind in kinds:
-            if kind in (Kind.INPUT, Kind.GRAD_INPUT):
-                keys += [ValueKey(kind, call, i) for i in sorted(set(self.inputs[call]))]
-            else:
-                keys += [ValueKey(kind, name) for name in self.outputs[call]]
-        return keys
 
-    def sources(self, key: ValueKey, layers: Iterable[str]) -> list[str]:
-        """Return the calls among `layers`, and the model's inputs, that a value was made of."""
-        boundaries = {
-            output: call for call in layers for output in self.keys_of_call(call, Kind.OUTPUT)
-        }
-        found: dict[str, None] = {}
-        seen, waiting = set(), list(self.origins.get(key, ()))
-        while waiting:
-            origin = waiting.pop()
-            if origin in seen:
-                continue
-            seen.add(origin)
-            if origin in boundaries:
-                found[boundaries[origin]] = None
-            elif origin in self.origins:
-                waiting += self.origins[origin]
-            else:
-                found[origin.label] = None
-        return list(found)
-
-    def last_source(self, key: ValueKey, layers: Sequence[str]) -> str:
-        """Return the last of `layers` that a value was made of, or the model's input."""
-        order = {call: position for position, call in enumerate(layers)}
-        sources = self.sources(key, layers)
-        return max(sources, key=lambda source: order.get(source, -1), default=model_input(0).label)
-
-
-@dataclass
+@dataclass(frozen=True)
 class SubstitutedCall:
     """A call that has begun.
 
     Attributes:
         name: the reference's call.
-        own: the distinct tensors that it came with.
-        indices: which of the reference's distinct arguments each of them stands for.
-        leaves: the reference's values in their place.
-        handed: copies of the leaves, which the layer gets.
-        versions: counts of in-place changes of these at first.
+        indices: which of the reference's distinct arguments each of the call's own stands for.
+        leaves: the reference's values for them.
+        inputs: the call's own tensors and the copies of the leaves that the layer got.
     """
 
     name: str
-    own: Sequence[Any]
     indices: Sequence[int]
     leaves: Sequence[Any]
-    handed: Sequence[Any]
-    versions: Sequence[int]
+    inputs: SubstitutedInputs
 
 
 class LayerwiseRun(ABC):
     """A layerwise run of one model; a subclass for each framework knows its tensors.
 
     Args:
-        alone: the reference.
+        reference: what the layers are given and should give.
         layers: {call here: the reference's call}, of the layers to stop at.
-        observe: told every value.
+        observe: called with every value.
+        ops: of the framework.
         dtype: dtype of the model.
         backward: whether to go back as well.
 
@@ -146,14 +112,15 @@ class LayerwiseRun(ABC):
 
     def __init__(
         self,
-        alone: LayerwiseReference,
+        reference: LayerwiseReference,
         layers: Mapping[str, str],
         observe: Observe,
         *,
+        ops: TensorOps,
         dtype: str,
         backward: bool,
     ) -> None:
-        self.alone, self.observe = alone, observe
+        self.reference, self.observe, self.ops = reference, observe, ops
         self.dtype, self.backward = dtype, backward
         self.mismatched_calls: list[str] = []
         self._layers = layers
@@ -165,13 +132,13 @@ class LayerwiseRun(ABC):
         self.anchor = self.tensor(np.zeros(1, np.float32), leaf=True)
         with self.watch(model, rename, self._begin, self._end):
             # Clones: a model may overwrite what it is given, and a leaf must not be.
-            output = model(*(self.clone(leaf) for leaf in leaves))
-        named = dict(flatten(output, self.is_tensor, "output"))
+            output = model(*(self.ops.clone(leaf) for leaf in leaves))
+        named = dict(flatten(output, self.ops.is_tensor, "output"))
         for name, tensor in named.items():
-            self.observe(ValueKey(Kind.MODEL_OUTPUT, name), self.array(tensor))
+            self.observe(ValueKey(Kind.MODEL_OUTPUT, name), self.ops.to_array(tensor))
         if not self.backward:
             return
-        self.end(self.with_gradients(named.items(), Kind.MODEL_GRAD_OUTPUT))
+        self.send_back(self.with_gradients(named.items(), Kind.MODEL_GRAD_OUTPUT))
         for index, leaf in enumerate(leaves):
             if self.is_float(leaf):
                 key = ValueKey(Kind.MODEL_GRAD_INPUT, "inputs", index)
@@ -184,58 +151,53 @@ class LayerwiseRun(ABC):
         if name is None:
             self.pass_by(call, layer, args, kwargs)
             return None
-        opened, handed = self.substitute_inputs(name, args, kwargs)
+        opened, substituted = self.open_call(name, args, kwargs)
         if opened is None:
             self.mismatched_calls.append(call)
             return None
-        for tensor, index in zip(opened.own, opened.indices, strict=True):
-            self.observe(ValueKey(Kind.INPUT, name, index), self.array(tensor))
+        for tensor, index in zip(opened.inputs.originals, opened.indices, strict=True):
+            self.observe(ValueKey(Kind.INPUT, name, index), self.ops.to_array(tensor))
         self._open[call] = opened
-        return handed
+        return substituted
 
-    def substitute_inputs(
-        self, name: str, args: tuple, kwargs: dict
-    ) -> tuple[SubstitutedCall | None, Any]:
+    def open_call(self, name: str, args: tuple, kwargs: dict) -> tuple[SubstitutedCall | None, Any]:
         """Return the arguments with the reference's values; None where their number differs."""
-        given = [t for _, t in flatten((args, kwargs), self.is_tensor, strict=False)]
-        own = distinct(given)
-        indices = _assigned(given, own, self.alone.inputs.get(name))
+        arguments = CallArguments(args, kwargs, self.ops)
+        indices = _assigned(arguments, self.reference.dataflow.inputs.get(name))
         if indices is None:
             return None, None
-        values = (self.alone.values[ValueKey(Kind.INPUT, name, index)] for index in indices)
+        values = (self.reference.values[ValueKey(Kind.INPUT, name, index)] for index in indices)
         leaves = [self.tensor(array, leaf=True) for array in values]
-        handed = [self.clone(leaf) for leaf in leaves]
-        versions = [self.version(tensor) for tensor in handed]
-        by_own = {id(o): h for o, h in zip(own, handed, strict=True)}
-        replacement = (by_own[id(tensor)] for tensor in given)
-        fed = replace_tensors((args, kwargs), self.is_tensor, replacement, strict=False)
-        return SubstitutedCall(name, own, indices, leaves, handed, versions), fed
+        copies = [self.ops.clone(leaf) for leaf in leaves]
+        inputs, substituted = substitute_inputs(arguments, copies, self.ops)
+        return SubstitutedCall(name, indices, leaves, inputs), substituted
 
     def _end(self, call: str, layer: Any, output: Any) -> Any:
         opened = self._open.pop(call, None)
         if opened is None:
             return None
         try:
-            named = list(flatten(output, self.is_tensor, opened.name))
+            named = list(flatten(output, self.ops.is_tensor, opened.name))
         except OpaqueValueError as error:
             raise AlignmentError(
                 f"its output has another structure than torch's: {error}"
             ) from error
         for name, tensor in named:
-            self.observe(ValueKey(Kind.OUTPUT, name), self.array(tensor))
+            self.observe(ValueKey(Kind.OUTPUT, name), self.ops.to_array(tensor))
         if self.backward:
             pairs = self.with_gradients(named, Kind.GRAD_OUTPUT)
             gradients = self.layer_gradients(opened, layer, pairs)
             for index, gradient in _summed(opened.indices, gradients).items():
                 self.observe(ValueKey(Kind.GRAD_INPUT, opened.name, index), gradient)
-        handed_on = self._handed_on(opened, named)
-        return replace_tensors(output, self.is_tensor, (handed_on[id(t)] for _, t in named))
+        return substitute_outputs(
+            output, named, lambda outputs: self._passed_on(opened, outputs), self.ops, opened.inputs
+        )
 
-    def with_gradients(self, named: Iterable[tuple[str, Any]], kind: Kind) -> list[tuple]:
+    def with_gradients(self, named: Iterable[NamedTensor], kind: Kind) -> list[tuple]:
         """(tensor, the reference's gradient of it), where both can have one and shapes agree."""
         sums: dict[int, tuple[Any, np.ndarray]] = {}  # one tensor may go by several names
         for name, tensor in named:
-            gradient = lookup_value(ValueKey(kind, name), self.alone.values)
+            gradient = lookup_value(ValueKey(kind, name), self.reference.values)
             fits = gradient is not None and gradient.shape == tuple(tensor.shape)
             if fits and self.needs_gradient(tensor):
                 earlier = sums.get(id(tensor))
@@ -243,45 +205,29 @@ class LayerwiseRun(ABC):
                 sums[id(tensor)] = (tensor, total)
         return [(tensor, self.tensor(total)) for tensor, total in sums.values()]
 
-    def _handed_on(
-        self, opened: SubstitutedCall, named: Sequence[tuple[str, Any]]
-    ) -> dict[int, Any]:
-        """Return what stands for each output tensor, by its id, in the code that follows."""
-        first = {}  # one tensor may be returned under several names
-        for name, tensor in named:
-            first.setdefault(id(tensor), (name, tensor))
-        outputs = []
-        for name, tensor in first.values():
-            reference = lookup_value(ValueKey(Kind.OUTPUT, name), self.alone.values)
-            outputs.append(self.array(tensor) if reference is None else reference)
+    def _passed_on(self, opened: SubstitutedCall, outputs: Sequence[NamedTensor]) -> list[Any]:
+        """Return what stands for each distinct output in the code that follows."""
+        values = []
+        for name, tensor in outputs:
+            value = lookup_value(ValueKey(Kind.OUTPUT, name), self.reference.values)
+            values.append(self.ops.to_array(tensor) if value is None else value)
         # Where two tensors stand for one of the reference's, its gradient goes to the first.
         gradients = [
             None
             if index in opened.indices[:position]
-            else self.alone.values.get(ValueKey(Kind.GRAD_INPUT, opened.name, index))
+            else self.reference.values.get(ValueKey(Kind.GRAD_INPUT, opened.name, index))
             for position, index in enumerate(opened.indices)
         ]
-        reached = [ValueKey(Kind.GRAD_OUTPUT, name) for name, _ in first.values()]
-        made = self.boundary(opened.own, gradients, outputs, reached)
-        handed_on = dict(zip(first, made, strict=True))
-        for own, handed, version in zip(opened.own, opened.handed, opened.versions, strict=True):
-            if self.version(handed) != version:  # the layer works in place, and the model may rely
-                self.write_over(own, handed_on.get(id(handed), handed))
-                if id(handed) in handed_on:
-                    handed_on[id(handed)] = own
-        return handed_on
+        reached = [ValueKey(Kind.GRAD_OUTPUT, name) for name, _ in outputs]
+        return self.boundary(opened.inputs.originals, gradients, values, reached)
 
     @abstractmethod
     def pass_by(self, call: str, layer: Any, args: tuple, kwargs: dict) -> None:
-        """Told of the beginning of each call that is not stopped at."""
+        """Take note of a call that is not stopped at, when it begins."""
 
     @abstractmethod
     def watch(self, model: Any, rename: Mapping[str, str], on_begin: Any, on_end: Any) -> CallWatch:
         """Return a watch over the model's calls."""
-
-    @abstractmethod
-    def is_tensor(self, value: Any) -> bool:
-        """Return whether a value is a tensor of the framework."""
 
     @abstractmethod
     def is_float(self, tensor: Any) -> bool:
@@ -292,42 +238,26 @@ class LayerwiseRun(ABC):
         """Return whether a gradient can be sent back from the tensor."""
 
     @abstractmethod
-    def array(self, tensor: Any) -> np.ndarray:
-        """Return a copy of the tensor's values."""
-
-    @abstractmethod
     def tensor(self, array: np.ndarray, *, leaf: bool = False) -> Any:
         """Return a tensor of the run's dtype if it is a float; a leaf has a gradient of its own."""
 
     @abstractmethod
-    def clone(self, tensor: Any) -> Any:
-        """Return a copy that hands its gradient on."""
-
-    @abstractmethod
-    def version(self, tensor: Any) -> int:
-        """Return the tensor's count of in-place changes."""
-
-    @abstractmethod
-    def write_over(self, tensor: Any, value: Any) -> None:
-        """Replace the tensor's values in place; gradients go to `value` from then on."""
-
-    @abstractmethod
     def boundary(
         self,
-        own: Sequence[Any],
+        originals: Sequence[Any],
         gradients: Sequence[np.ndarray | None],
         outputs: Sequence[np.ndarray],
         reached: Sequence[ValueKey],
     ) -> list[Any]:
-        """Tensors with the values `outputs` that depend on `own`.
+        """Tensors with the values `outputs` that depend on `originals`.
 
         In backward, the gradient of each is observed under its key in `reached`, and the gradient
-        of each of `own` is the given one.
+        of each of `originals` is the one given here.
         """
 
     @abstractmethod
     def layer_gradients(
-        self, fed: SubstitutedCall, layer: Any, pairs: Sequence[tuple]
+        self, opened: SubstitutedCall, layer: Any, pairs: Sequence[tuple]
     ) -> list[np.ndarray | None]:
         """Send gradients back through one layer: what reaches each of the leaves.
 
@@ -335,8 +265,8 @@ class LayerwiseRun(ABC):
         """
 
     @abstractmethod
-    def end(self, pairs: Sequence[tuple]) -> None:
-        """Send the model's output gradients back."""
+    def send_back(self, pairs: Sequence[tuple]) -> None:
+        """Send gradients back, given as (tensor, gradient)."""
 
     @abstractmethod
     def gradient_of(self, leaf: Any) -> np.ndarray | None:
@@ -347,18 +277,19 @@ class LayerwiseRun(ABC):
         """Return the sums of the parameters' gradients by this framework's names."""
 
 
-def _assigned(given: Sequence[Any], own: Sequence[Any], theirs: list[int] | None) -> list | None:
-    """Return which of the reference's arguments each own tensor stands for, or None.
+def _assigned(arguments: CallArguments, theirs: Sequence[int] | None) -> list[int] | None:
+    """Return which of the reference's arguments each distinct tensor stands for, or None.
 
     By position where both sides give as many, else by order where as many are distinct: attention
     may be called with (x, x, x) there and with (x) here.
     """
     if theirs is None:
         return None
-    if len(given) == len(theirs):
-        first = {id(tensor): theirs[i] for i, tensor in reversed(list(enumerate(given)))}
-        return [first[id(tensor)] for tensor in own]
-    return list(range(len(own))) if len(own) == len(set(theirs)) else None
+    if len(arguments.tensors) == len(theirs):
+        first = dict(zip(reversed(arguments.positions), reversed(theirs), strict=True))
+        return [first[position] for position in range(len(arguments.distinct))]
+    count = len(arguments.distinct)
+    return list(range(count)) if count == len(set(theirs)) else None
 
 
 def _summed(

@@ -15,11 +15,19 @@ import numpy as np
 from alignment.location import AtCall, Between, InStep
 from alignment.pair import AlignmentError
 from alignment.recording.calls import CallTree
+from alignment.recording.dataflow import Dataflow
 from alignment.recording.determinism import Randomness
-from alignment.recording.layerwise import LayerwiseReference
-from alignment.recording.reference import ARRAYS, HEADER, Reference, hashes
+from alignment.recording.layerwise import LayerwiseReference, LayerwiseRounding
+from alignment.recording.reference import (
+    ARRAYS,
+    HEADER,
+    ModelReference,
+    Reference,
+    TrainingReference,
+    hashes,
+)
 from alignment.recording.trace import Trace
-from alignment.recording.train_record import TrainRecord
+from alignment.recording.train_record import TrainStep
 from alignment.recording.train_record_files import load_steps, save_steps
 from alignment.recording.value_key import Kind, ValueKey, from_text, layerwise_text, to_text
 from alignment.weights.tensors import TensorSpec
@@ -28,13 +36,11 @@ from factseg_paddle.files import atomic_write_all, sha256_of_file
 
 def save_reference(reference: Reference, folder: Path) -> None:
     """Write the record into `folder`."""
+    model = reference.model or _NO_MODEL
     groups = {
         "weights": reference.weights,
         "received": reference.received,
-        "values": _by_text(reference.trace.values),
-        "activations": _by_text(reference.activations),
-        "jumps": {key.label: array for key, array in reference.discontinuities.items()},
-        "alone": _by_text(reference.alone.values, layerwise_text),
+        **_model_arrays(model),
         **{f"checks/{step}": values for step, values in reference.checks.items()},
     }
     # Members are numbered: a tensor's name need not be a file's.
@@ -48,36 +54,60 @@ def save_reference(reference: Reference, folder: Path) -> None:
         "pair": reference.pair,
         "mode": reference.mode,
         "specs": [asdict(spec) for spec in reference.specs],
-        "calls": reference.trace.calls,
-        "tree": asdict(reference.trace.tree),
-        "unread": reference.trace.unread,
-        "dtype": reference.dtype,
-        "rounding": _by_text(reference.rounding),
-        "sensitivity": _by_text(reference.sensitivity),
-        "float32_dtypes": _by_text(reference.float32_dtypes),
         "checks": list(reference.checks),
-        "alone": _layerwise_header(reference.alone),
-        "random": _as_record(reference.random),
-        "environment": reference.environment,
-        "identity": reference.identity,
-        "notes": reference.notes,
+        "environment": dict(reference.environment),
+        "identity": dict(reference.identity),
         "names": names,
         "sha256": hashes(reference.received),
+        **_model_header(model),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    if reference.train:
-        header["train"] = {
-            "dtype": reference.train_dtype,
-            "count": reference.train_steps,
-            "steps": save_steps(folder, reference.train(reference.train_dtype)),
-            "notes": reference.train_notes,
-            "curves": reference.curves,
-            "random": _as_record(reference.random_training),
-        }
+    if reference.training:
+        header["train"] = _training_header(reference.training, folder)
     with atomic_write_all(folder / ARRAYS, folder / HEADER) as (array_path, header_path):
         np.savez(array_path, **arrays)
         header["arrays_sha256"] = sha256_of_file(array_path)
         header_path.write_text(json.dumps(header), encoding="utf-8")
+
+
+_NO_MODEL = ModelReference(Trace(), "float64")
+_NOT_LAYERWISE = LayerwiseReference({}, Dataflow())
+"""What a record holds where torch's model was not run, or not layer by layer."""
+
+
+def _model_arrays(model: ModelReference) -> dict[str, dict[str, np.ndarray]]:
+    return {
+        "values": _by_text(model.trace.values),
+        "activations": _by_text(model.activations),
+        "jumps": {key.label: array for key, array in model.discontinuities.items()},
+        "alone": _by_text((model.layerwise or _NOT_LAYERWISE).values, layerwise_text),
+    }
+
+
+def _model_header(model: ModelReference) -> dict[str, Any]:
+    return {
+        "dtype": model.dtype,
+        "calls": model.trace.calls,
+        "tree": asdict(model.trace.tree),
+        "unread": model.trace.unread,
+        "rounding": _by_text(model.rounding),
+        "sensitivity": _by_text(model.sensitivity),
+        "float32_dtypes": _by_text(model.float32_dtypes),
+        "alone": _layerwise_header(model.layerwise or _NOT_LAYERWISE),
+        "random": _as_record(model.random),
+        "notes": list(model.notes),
+    }
+
+
+def _training_header(training: TrainingReference, folder: Path) -> dict[str, Any]:
+    return {
+        "dtype": training.dtype,
+        "count": training.count,
+        "steps": save_steps(folder, training.steps(training.dtype)),
+        "notes": list(training.notes),
+        "curves": dict(training.curves),
+        "random": _as_record(training.random),
+    }
 
 
 def load_reference(folder: Path) -> Reference:
@@ -104,37 +134,18 @@ def load_reference(folder: Path) -> Reference:
             read = {member: arrays[member] for _, _, member in header["names"]}
             for group, name, member in header["names"]:
                 groups.setdefault(group, {})[name] = read[member]
-        reference = Reference(
+        return Reference(
             pair=header["pair"],
             mode=header["mode"],
             specs=tuple(TensorSpec.from_record(values) for values in header["specs"]),
             weights=groups.get("weights", {}),
             received=groups.get("received", {}),
-            trace=Trace(
-                _by_key(groups.get("values", {})),
-                calls=header["calls"],
-                tree=CallTree(**header["tree"]),
-                unread=header["unread"],
-            ),
-            dtype=header["dtype"],
-            activations=_by_key(groups.get("activations", {})),
-            rounding=_by_key(header["rounding"]),
-            sensitivity=_by_key(header["sensitivity"]),
-            float32_dtypes=_by_key(header["float32_dtypes"]),
-            discontinuities={
-                ValueKey(Kind.MODEL_GRAD_OUTPUT, name): array
-                for name, array in groups.get("jumps", {}).items()
-            },
-            alone=_layerwise(groups.get("alone", {}), header["alone"]),
-            random=_randomness(header["random"]),
+            model=_model(groups, header) if groups.get("values") else None,
+            training=_training(folder, header["train"]) if "train" in header else None,
             checks={step: groups.get(f"checks/{step}", {}) for step in header["checks"]},
             environment=header["environment"],
             identity=header["identity"],
-            notes=header["notes"],
         )
-        if "train" in header:
-            _add_training(reference, folder, header["train"])
-        return reference
     except _DAMAGE as error:
         raise AlignmentError(f"the torch record in {folder} is damaged: {error}") from error
 
@@ -152,18 +163,44 @@ _DAMAGE = (
 )
 
 
-def _add_training(reference: Reference, folder: Path, header: dict) -> None:
-    def steps(_dtype: str) -> Iterator[TrainRecord]:
+def _model(groups: Mapping[str, Mapping[str, np.ndarray]], header: dict) -> ModelReference:
+    discontinuities = groups.get("jumps", {})
+    return ModelReference(
+        trace=Trace(
+            _by_key(groups.get("values", {})),
+            calls=header["calls"],
+            tree=CallTree(**header["tree"]),
+            unread=header["unread"],
+        ),
+        dtype=header["dtype"],
+        activations=_by_key(groups.get("activations", {})),
+        rounding=_by_key(header["rounding"]),
+        sensitivity=_by_key(header["sensitivity"]),
+        float32_dtypes=_by_key(header["float32_dtypes"]),
+        discontinuities={
+            ValueKey(Kind.MODEL_GRAD_OUTPUT, name): array for name, array in discontinuities.items()
+        },
+        layerwise=_layerwise(groups["alone"], header["alone"]) if groups.get("alone") else None,
+        random=_randomness(header["random"]),
+        notes=header["notes"],
+    )
+
+
+def _training(folder: Path, header: dict) -> TrainingReference:
+    def steps(_dtype: str) -> Iterator[TrainStep]:
         try:
             yield from load_steps(folder, header["steps"])
         except _DAMAGE as error:
             raise AlignmentError(f"the torch record in {folder} is damaged: {error}") from error
 
-    reference.train = steps
-    reference.train_dtype = header["dtype"]
-    reference.train_notes = header["notes"]
-    reference.curves, reference.train_steps = header["curves"], header["count"]
-    reference.random_training = _randomness(header["random"])
+    return TrainingReference(
+        steps,
+        dtype=header["dtype"],
+        count=header["count"],
+        curves=header["curves"],
+        random=_randomness(header["random"]),
+        notes=header["notes"],
+    )
 
 
 def _by_text(
@@ -198,38 +235,45 @@ _IN_CONTAINER = "gradient@"
 
 
 def _layerwise_header(layerwise: LayerwiseReference) -> dict[str, Any]:
-    containers = layerwise.rounding_of_containers
+    dataflow, rounding = layerwise.dataflow, layerwise.rounding
     return {
-        "inputs": layerwise.inputs,
-        "outputs": layerwise.outputs,
+        "inputs": dataflow.inputs,
+        "outputs": dataflow.outputs,
         "origins": {
             layerwise_text(key): [layerwise_text(origin) for origin in origins]
-            for key, origins in layerwise.origins.items()
+            for key, origins in dataflow.origins.items()
         },
-        "tree": asdict(layerwise.tree),
-        "rounding": _by_text(layerwise.rounding, layerwise_text)
-        | {f"{_IN_CONTAINER}{call}/{name}": error for (call, name), error in containers.items()},
-        "dtypes": _by_text(layerwise.dtypes, layerwise_text),
+        "tree": asdict(dataflow.tree),
+        "rounding": _by_text(rounding.errors, layerwise_text)
+        | {
+            f"{_IN_CONTAINER}{call}/{name}": error
+            for (call, name), error in rounding.of_containers.items()
+        },
+        "dtypes": _by_text(rounding.dtypes, layerwise_text),
     }
 
 
 def _layerwise(values: Mapping[str, np.ndarray], header: dict) -> LayerwiseReference:
-    rounding, read = header["rounding"], _by_key(values)
+    rounding, arrays = header["rounding"], _by_key(values)
     containers = {text for text in rounding if text.startswith(_IN_CONTAINER)}
     return LayerwiseReference(
-        values=read,
-        inputs=header["inputs"],
-        outputs=header["outputs"],
-        origins={
-            from_text(text): [from_text(origin) for origin in origins]
-            for text, origins in header["origins"].items()
-        },
-        tree=CallTree(**header["tree"]),
-        rounding=_by_key({text: rounding[text] for text in rounding if text not in containers}),
-        rounding_of_containers={
-            _call_and_parameter(text, read): rounding[text] for text in containers
-        },
-        dtypes=_by_key(header["dtypes"]),
+        arrays,
+        Dataflow(
+            inputs=header["inputs"],
+            outputs=header["outputs"],
+            origins={
+                from_text(text): [from_text(origin) for origin in origins]
+                for text, origins in header["origins"].items()
+            },
+            tree=CallTree(**header["tree"]),
+        ),
+        LayerwiseRounding(
+            errors=_by_key({text: rounding[text] for text in rounding if text not in containers}),
+            of_containers={
+                _call_and_parameter(text, arrays): rounding[text] for text in containers
+            },
+            dtypes=_by_key(header["dtypes"]),
+        ),
     )
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from alignment.recording.calls import CallTree
 from alignment.recording.nested import OpaqueValueError, flatten
+from alignment.recording.tensor_ops import TensorOps
 from alignment.recording.value_key import Kind, ValueKey, values_of_kind
 
 
 @dataclass
 class Trace:
-    """The values of one run, and what is said about them.
+    """The values of one run, filled in while it runs, and what is said about them.
 
     Attributes:
         values: outputs of the layers' calls, the model's output, the loss, and gradients of the
@@ -25,7 +26,6 @@ class Trace:
         tree: which layers were called, in order.
         loss_terms: sum of |output x gradient| over all outputs, the size of the loss's terms.
         unread: calls whose output is no known structure, with a reason.
-        output: the model's output, for its structure.
     """
 
     values: dict[ValueKey, np.ndarray] = field(default_factory=dict)
@@ -33,7 +33,6 @@ class Trace:
     tree: CallTree = field(default_factory=CallTree)
     unread: list[str] = field(default_factory=list)
     loss_terms: float = 0.0
-    output: Any = None
 
     def of_kind(self, kind: Kind) -> dict[str, np.ndarray]:
         """Return the values of a kind by name."""
@@ -45,12 +44,24 @@ class Trace:
         Args:
             matched: {call here: call there}, from `match_calls`.
         """
-        found = {}
+        layers = {}
         for name, array in self.of_kind(Kind.OUTPUT).items():
             call = self.calls.get(name, name)
             if call in matched:
-                found[ValueKey(Kind.OUTPUT, matched[call] + name[len(call) :])] = array
-        return found
+                layers[ValueKey(Kind.OUTPUT, matched[call] + name[len(call) :])] = array
+        return layers
+
+
+class ModelRun(NamedTuple):
+    """One run of a model.
+
+    Attributes:
+        trace: its values.
+        output: the model's output, cut off from its graph, for its structure.
+    """
+
+    trace: Trace
+    output: Any
 
 
 class LayerRecorder:
@@ -61,27 +72,17 @@ class LayerRecorder:
 
     Args:
         trace: takes the values as they arise, so that they are there when the model raises.
-        is_tensor: whether a value is a tensor of the framework.
-        to_array: copies a tensor into an array.
-        version: a tensor's count of in-place changes.
+        ops: of the framework.
     """
 
-    def __init__(
-        self,
-        trace: Trace,
-        *,
-        is_tensor: Callable[[Any], bool],
-        to_array: Callable[[Any], np.ndarray],
-        version: Callable[[Any], int],
-    ) -> None:
-        self._trace = trace
-        self._is_tensor, self._to_array, self._version = is_tensor, to_array, version
+    def __init__(self, trace: Trace, ops: TensorOps) -> None:
+        self._trace, self._ops = trace, ops
         self._last: tuple[Any, int, np.ndarray] | None = None
 
     def __call__(self, call: str, _layer: Any, output: Any) -> None:
         """Record the output of a call."""
         try:
-            parts = list(flatten(output, self._is_tensor, call))
+            parts = list(flatten(output, self._ops.is_tensor, call))
         except OpaqueValueError as error:
             self._trace.unread.append(str(error))
             return
@@ -91,14 +92,9 @@ class LayerRecorder:
                 self._trace.calls[name] = call
 
     def _copy(self, tensor: Any) -> np.ndarray:
-        version = self._version(tensor)
+        version = self._ops.version(tensor)
         if self._last and self._last[0] is tensor and self._last[1] == version:
             return self._last[2]
-        array = self._to_array(tensor)
+        array = self._ops.to_array(tensor)
         self._last = (tensor, version, array)
         return array
-
-
-def distinct(tensors: Iterator[Any]) -> list[Any]:
-    """Return the tensors without repetition, in order: attention over (x, x, x) is given one."""
-    return list({id(tensor): tensor for tensor in tensors}.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,7 +30,7 @@ class StepSensitivity:
     buffers: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass
+@dataclass(frozen=True)
 class TrainRecord:
     """One step of torch; arrays are float32 and by torch's names.
 
@@ -46,8 +47,6 @@ class TrainRecord:
             n / (n - 1); float64.
         samples: n of each running variance.
         slots: {parameter: {"velocity", "moment1", …: values after the step}}.
-        activations: outputs of the layers and of the model, named as in a `Trace`; in the dtype of
-            the run.
         calls: the layers' calls in order.
         sensitivity: by how much the step changes when torch is perturbed.
     """
@@ -63,25 +62,38 @@ class TrainRecord:
     biased: Arrays = field(default_factory=dict)
     samples: dict[str, int] = field(default_factory=dict)
     slots: dict[str, Arrays] = field(default_factory=dict)
-    activations: dict[ValueKey, np.ndarray] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     sensitivity: StepSensitivity = field(default_factory=StepSensitivity)
 
 
-@dataclass
+class TrainStep(NamedTuple):
+    """One step of torch, with what is needed for its forward pass alone.
+
+    The activations are hundreds of MB: whoever holds the step may let go of them, once Paddle has
+    run forward at them, and keep the record.
+
+    Attributes:
+        record: what the step did.
+        activations: outputs of the layers and of the model, as in a `Trace`; in the dtype of the
+            run.
+    """
+
+    record: TrainRecord
+    activations: dict[ValueKey, np.ndarray]
+
+
+@dataclass(frozen=True)
 class TrainState:
     """Parameters, buffers and optimizer state before a step, by torch's names, as float32."""
 
-    weights: Arrays
-    slots: dict[str, Arrays] = field(default_factory=dict)
+    weights: Mapping[str, np.ndarray]
+    slots: Mapping[str, Arrays] = field(default_factory=dict)
 
-    def advance(self, record: TrainRecord) -> None:
-        """Go on to the state after a step."""
-        for name, update in record.updates.items():
-            self.weights[name] = after(self.weights[name], update)
-        for name, array in record.buffers.items():
-            self.weights[name] = rounded(array)
-        self.slots = record.slots
+    def next_state(self, record: TrainRecord) -> TrainState:
+        """Return the state after a step."""
+        updated = {n: after(self.weights[n], update) for n, update in record.updates.items()}
+        buffers = {name: rounded(array) for name, array in record.buffers.items()}
+        return TrainState({**self.weights, **updated, **buffers}, record.slots)
 
 
 def after(weight: np.ndarray, update: np.ndarray) -> np.ndarray:
@@ -100,19 +112,15 @@ def norm_of(gradients: Iterable[tuple[str, np.ndarray]]) -> float:
     return float(np.sqrt(sum(squares)))
 
 
-@dataclass
+@dataclass(frozen=True)
 class PaddleStep:
-    """What Paddle did in one step; arrays as in a `TrainRecord`, in Paddle's layout and names.
+    """What Paddle did in one step; arrays as in a `TrainRecord`, in Paddle's layout and names."""
 
-    `refused` says why torch's optimizer state could not be loaded: then nothing else is there.
-    """
-
-    rate: float = 0.0
-    loss: float = 0.0
-    norm: float = 0.0
-    clipped_norm: float = 0.0
-    gradients: Arrays = field(default_factory=dict)
-    updates: Arrays = field(default_factory=dict)
-    buffers: Arrays = field(default_factory=dict)
-    slots: dict[str, Arrays] = field(default_factory=dict)
-    refused: str = ""
+    rate: float
+    loss: float
+    norm: float
+    clipped_norm: float
+    gradients: Arrays
+    updates: Arrays
+    buffers: Arrays
+    slots: dict[str, Arrays]

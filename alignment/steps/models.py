@@ -10,12 +10,13 @@ from alignment.judging.end_to_end import RunJudge, matched_calls, notes_on_calls
 from alignment.judging.layers import LayerJudge
 from alignment.location import AtWeight
 from alignment.pair import AlignmentError
-from alignment.recording.reference import Reference
+from alignment.recording.layerwise import LayerwiseReference
+from alignment.recording.reference import ModelReference
 from alignment.recording.reprod_log import ReprodLog
 from alignment.recording.trace import Trace
 from alignment.recording.value_key import LOSS, Kind, ValueKey
 from alignment.weights.layout import to_torch_layout
-from alignment.weights.tensors import WeightMap
+from alignment.weights.tensors import TensorSpec, WeightMap
 
 if TYPE_CHECKING:
     from alignment.paddle_side.runner import PaddleSide
@@ -28,9 +29,11 @@ class PaddleRuns:
 
     Args:
         side: the Paddle side with its weights.
-        reference: the torch side.
+        reference: what torch computed.
+        specs: what each torch tensor becomes in Paddle.
         weight_map: which torch tensor is which Paddle tensor.
         steps: the chosen steps.
+        mode: "eval" or "train".
         log: takes the float32 values.
         tell: told what is about to run.
         wrong_weights: {layer: its first tensor that differs}.
@@ -42,15 +45,18 @@ class PaddleRuns:
     def __init__(
         self,
         side: PaddleSide,
-        reference: Reference,
+        reference: ModelReference,
+        specs: Sequence[TensorSpec],
         weight_map: WeightMap,
         steps: Sequence[str],
         *,
+        mode: str,
         log: ReprodLog,
         tell: Callable[[str], None],
         wrong_weights: Mapping[str, str],
     ) -> None:
-        self._side, self._reference, self._weight_map = side, reference, weight_map
+        self._side, self._reference, self._mode = side, reference, mode
+        self._specs, self._weight_map = specs, weight_map
         self._chosen, self._log, self._tell = steps, log, tell
         self._judge = RunJudge(reference, weight_map)
         self._wrong_weights = wrong_weights
@@ -78,7 +84,7 @@ class PaddleRuns:
             del trace  # hundreds of MB: the next run's values take their place
         trace, in_float32, error = self._run("float32")
         for step in in_float32:
-            decides = self._reference.mode == "eval" or step not in in_float64
+            decides = self._mode == "eval" or step not in in_float64
             self._results[step] += self._judge.judge(step, trace, "float32", decides=decides)
         if error and "forward" in self._steps and "forward" not in in_float32:
             # The layers that returned before the model raised.
@@ -97,46 +103,58 @@ class PaddleRuns:
 
     def _random(self, trace: Trace, *, ran: bool) -> list[TensorResult]:
         """Return the failure of a side that gives another value each time."""
-        found = [self._reference.random]
+        random = [self._reference.random]
         if ran:
             self._tell("Paddle a second time")
-            found.append(self._side.repeat(trace).found("Paddle", self._reference.alone))
-        return [absent(str(r.location), None, r.reason, r.location) for r in found if r]
+            repeat = self._side.repeat(trace)
+            random.append(repeat.randomness("Paddle", self._reference.dataflow))
+        return [absent(str(r.location), None, r.reason, r.location) for r in random if r]
 
     def _by_themselves(self, trace: Trace) -> dict[str, list[TensorResult]]:
         """Return the results of the layers by themselves, for the steps forward and backward."""
-        alone, backward = self._reference.alone, "backward" in self._steps
-        if not alone.values:
+        layerwise, backward = self._reference.layerwise, "backward" in self._steps
+        if layerwise is None:
             return {}
         matched = matched_calls(self._reference, trace)
         layers = {call: matched[call] for call in trace.tree.finest(matched)}
-        layers = {call: name for call, name in layers.items() if name in alone.inputs}
-        in_order = [call for call in alone.tree.parents if call in set(layers.values())]
-        judge = LayerJudge(self._reference, self._weight_map, in_order, self._wrong_weights)
+        layers = {call: name for call, name in layers.items() if name in layerwise.dataflow.inputs}
+        in_order = [
+            call for call in layerwise.dataflow.tree.parents if call in set(layers.values())
+        ]
+        judge = LayerJudge(
+            layerwise, self._reference.dtype, self._weight_map, in_order, self._wrong_weights
+        )
         notes = self.notes[self._steps[0]]
         self._tell("Paddle layer by layer")
         try:
-            mismatched_calls = self._side.by_themselves(
-                alone, layers, judge.observe, dtype="float32", backward=backward
+            mismatched_calls = self._side.layerwise(
+                layerwise, layers, judge.observe, dtype="float32", backward=backward
             )
             needs_recheck = judge.finish(
                 [layers[call] for call in mismatched_calls], backward=backward
             )
             if needs_recheck and self._reference.dtype == "float64":
-                self._settle(judge, layers, backward=backward)
+                self._recheck(judge, layerwise, layers, backward=backward)
             notes += [
                 f"called with other arguments than in torch: {', '.join(mismatched_calls)}"
             ] * bool(mismatched_calls)
         except AlignmentError as error:
             notes.append(f"not all layers are judged by themselves, since {error}")
-        found = {"forward": judge.forward(), "backward": judge.backward() if backward else []}
-        return {step: results for step, results in found.items() if step in self._steps}
+        judged = {"forward": judge.forward(), "backward": judge.backward() if backward else []}
+        return {step: results for step, results in judged.items() if step in self._steps}
 
-    def _settle(self, judge: LayerJudge, layers: Mapping[str, str], *, backward: bool) -> None:
+    def _recheck(
+        self,
+        judge: LayerJudge,
+        layerwise: LayerwiseReference,
+        layers: Mapping[str, str],
+        *,
+        backward: bool,
+    ) -> None:
         self._tell("Paddle layer by layer in float64")
         try:
-            self._side.by_themselves(
-                self._reference.alone,
+            self._side.layerwise(
+                layerwise,
                 layers,
                 judge.recheck_in_float64,
                 dtype="float64",
@@ -150,12 +168,12 @@ class PaddleRuns:
         self._tell(f"Paddle {dtype}")
         trace, done = Trace(), []
         try:
-            self._side.forward(dtype, trace)
+            output = self._side.forward(dtype, trace)
             done.append("forward")
             if {"loss", "backward"} & set(self._steps):
-                trace.values[LOSS] = self._side.loss(dtype, trace.output)
+                trace.values[LOSS] = self._side.loss(dtype, output)
                 done.append("loss")
-            trace.output = None
+            del output
             if "backward" in self._steps:
                 trace.values |= self._gradients(dtype, trace).values
                 done.append("backward")
@@ -187,7 +205,7 @@ class PaddleRuns:
     def _write(self, trace: Trace) -> None:
         kind = Kind.PARAMETER_GRAD
         others = {key: array for key, array in trace.values.items() if key.kind is not kind}
-        ours = to_torch_layout(trace.of_kind(kind), self._weight_map, self._reference.specs)
+        ours = to_torch_layout(trace.of_kind(kind), self._weight_map, self._specs)
         renamed = {ValueKey(kind, name): array for name, array in ours.items()}
         self._log.write_trace(self._chosen, "paddle", others | renamed)
 

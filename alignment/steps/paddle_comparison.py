@@ -11,14 +11,15 @@ from alignment.judging import checks
 from alignment.judging.end_to_end import data_results, weights_results, wrong_layers
 from alignment.location import AtWeight
 from alignment.pair import AlignmentError, Pair
-from alignment.recording.reference import Reference
+from alignment.recording.dataflow import Dataflow
+from alignment.recording.reference import ModelReference, Reference, TrainingReference
 from alignment.recording.reprod_log import ReprodLog
 from alignment.recording.trace import Trace
 from alignment.recording.value_key import LOSS
 from alignment.report.results import StepResult
 from alignment.steps.models import PaddleRuns
 from alignment.steps.torch_reference import Progress, runs_models
-from alignment.steps.train import free_losses, run_paddle_train
+from alignment.steps.train import PaddleTraining, free_losses
 from alignment.weights.layout import transferred_state
 from alignment.weights.matching import match
 
@@ -32,9 +33,9 @@ def run_paddle_alone(pair: Pair, steps: Sequence[str], out: Path, *, device: str
     log.write("data", "paddle", side.received())
     if runs_models(steps):
         trace = Trace()
-        side.forward("float32", trace)
+        output = side.forward("float32", trace)
         if pair.paddle_loss:
-            trace.values[LOSS] = side.loss("float32", trace.output)
+            trace.values[LOSS] = side.loss("float32", output)
         if "backward" in steps:
             trace.values |= side.backward("float32", {}, {}, {}).values
         log.write_trace(steps, "paddle", trace.values)
@@ -46,7 +47,11 @@ def run_paddle_alone(pair: Pair, steps: Sequence[str], out: Path, *, device: str
 
 
 class PaddleComparison:
-    """The Paddle side of one comparison, judged step by step."""
+    """The Paddle side of one comparison, judged step by step.
+
+    It lets go of what torch's model computed once that is judged, before training: hundreds of MB
+    where nobody else holds the reference.
+    """
 
     def __init__(
         self,
@@ -58,8 +63,11 @@ class PaddleComparison:
         log: ReprodLog,
         tell: Progress,
     ) -> None:
-        self.curves: dict[str, list[float]] = {}
-        self._pair, self._steps, self._reference = pair, steps, reference
+        self.curves: dict[str, Sequence[float]] = {}
+        self._pair, self._steps = pair, steps
+        self._received, self._weights = reference.received, reference.weights
+        self._specs, self._checks = reference.specs, reference.checks
+        self._model, self._training = reference.model, reference.training
         self._log, self._tell = log, tell
         self._side = _paddle_side(pair, device)
         self._map = match(
@@ -71,35 +79,37 @@ class PaddleComparison:
         self._results: dict[str, list[TensorResult]] = {step: [] for step in steps}
         self._notes: dict[str, list[str]] = {step: [] for step in steps}
 
-    def results(self, *, release: bool) -> list[StepResult]:
-        """Run and judge all steps; `release` lets go of torch's values once they are judged."""
+    def results(self) -> list[StepResult]:
+        """Run and judge all steps."""
         received = self._side.received()
         self._log.write("data", "paddle", received)
         if "data" in self._steps:
-            self._results["data"] += data_results(self._reference, received)
-        weights = weights_results(self._reference, self._map, self._side.weights())
+            self._results["data"] += data_results(self._received, received)
+        weights = weights_results(self._weights, self._map, self._side.weights())
         if "weights" in self._steps:
             self._results["weights"] += weights
         if runs_models(self._steps):
-            self._run_models(wrong_layers(weights))
+            self._run_models(self._model, wrong_layers(weights))
         for step in self._steps:
             if step in self._pair.checks:
                 self._run_checks(step)
-        if release:
-            self._reference.release()
+        dataflow = self._model.dataflow if self._model else Dataflow()
+        self._model = None
         if "train" in self._steps:
-            self._run_train()
+            self._run_train(self._training, dataflow)
         return [
             StepResult(step, tuple(self._results[step]), tuple(self._notes[step]))
             for step in self._steps
         ]
 
-    def _run_models(self, wrong_weights: Mapping[str, str]) -> None:
+    def _run_models(self, reference: ModelReference, wrong_weights: Mapping[str, str]) -> None:
         runs = PaddleRuns(
             self._side,
-            self._reference,
+            reference,
+            self._specs,
             self._map,
             self._steps,
+            mode=self._pair.mode,
             log=self._log,
             tell=self._tell,
             wrong_weights=wrong_weights,
@@ -112,25 +122,27 @@ class PaddleComparison:
         self._tell(f"{step}: Paddle's values")
         ours, raised = checks.our_values(self._pair, step)
         self._log.write(step, "paddle", ours)
-        self._results[step] += checks.judged(self._reference.checks[step], ours, raised)
+        self._results[step] += checks.judged(self._checks[step], ours, raised)
 
-    def _run_train(self) -> None:
+    def _run_train(self, reference: TrainingReference, dataflow: Dataflow) -> None:
+        training = PaddleTraining(
+            self._side, reference, dataflow, self._map, log=self._log, tell=self._tell
+        )
         try:
-            judged, notes, self.curves = run_paddle_train(
-                self._reference, self._side, self._map, self._log, self._tell
-            )
+            judged = training.judged(self._weights)
+            self._notes["train"] += training.notes
+            self.curves = training.curves
         except AlignmentError as error:
             if all(result for results in self._results.values() for result in results):
                 raise
             # Something was wrong before, and most likely this is why it raised.
-            judged, notes = [absent("the Paddle side", None, str(error))], []
+            judged = [absent("the Paddle side", None, str(error))]
         if "weights" not in self._steps:
             self._results["train"] += [
                 absent(problem.name, None, problem.message, AtWeight(problem.name))
                 for problem in self._map.problems
             ]
         self._results["train"] += judged
-        self._notes["train"] += notes
 
 
 def _paddle_side(pair: Pair, device: str) -> PaddleSide:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,9 @@ from alignment.compare import largest_value, relative_error, scale_of
 from alignment.judging import checks
 from alignment.judging.end_to_end import KINDS
 from alignment.pair import AlignmentError, Pair
-from alignment.recording.reference import Reference
+from alignment.recording.dataflow import Dataflow
+from alignment.recording.layerwise import LayerwiseReference
+from alignment.recording.reference import ModelReference, Reference
 from alignment.recording.reprod_log import ReprodLog
 from alignment.recording.trace import Trace
 from alignment.recording.value_key import LOSS, Kind, ValueKey
@@ -48,81 +50,123 @@ def run_torch(
     """
     tell, log = freeing_memory(progress), ReprodLog(out)
     side = _torch_side(pair, device)
-    reference = Reference(pair.name, pair.mode, specs=side.specs(), weights=side.weights())
-    reference.received = side.received()
-    reference.environment = environment_of("torch")
-    log.write("data", "torch", reference.received)
-    if runs_models(steps):
-        backward = "backward" in steps
-        tell("torch float64")
-        try:
-            reference.trace = side.run("float64", backward=backward)
-        except AlignmentError as error:
-            reference.notes.append(f"judged in float32 alone, since {error}")
-        if reference.trace.of_kind(Kind.MODEL_GRAD_OUTPUT):
-            tell("torch float64, the loss at perturbed outputs")
-            reference.discontinuities = side.gradient_discontinuities(reference.trace)
-        tell("torch float32")
-        trace = side.run("float32", backward=backward)
-        log.write_trace(steps, "torch", trace.values)
-        reference.float32_dtypes = {key: str(value.dtype) for key, value in trace.values.items()}
-        if not reference.trace.values:
-            reference.trace, reference.dtype = trace, "float32"
-        else:
-            reference.rounding = _rounding(reference, trace)
-        reference.trace.output = None
-        if backward:
-            reference.activations = {
-                key: array
-                for key, array in trace.values.items()
-                if key.kind in (Kind.OUTPUT, Kind.MODEL_OUTPUT)
-            }
-        _look_closer(reference, side, trace, backward=backward, tell=tell)
+    received = side.received()
+    log.write("data", "torch", received)
+    model = _model_reference(side, steps, log, tell) if runs_models(steps) else None
+    training = None
     if "train" in steps:
-        run_torch_train(reference, side, log, tell)
+        training = run_torch_train(side, model.dataflow if model else Dataflow(), log, tell)
+    return Reference(
+        pair.name,
+        pair.mode,
+        specs=side.specs(),
+        weights=side.weights(),
+        received=received,
+        model=model,
+        training=training,
+        checks=_checks(pair, steps, log, tell),
+        environment=environment_of("torch"),
+    )
+
+
+def _checks(
+    pair: Pair, steps: Sequence[str], log: ReprodLog, tell: Progress
+) -> dict[str, dict[str, np.ndarray]]:
+    values = {}
     for step in steps:
         if step in pair.checks:
             tell(f"{step}: the reference's values")
-            reference.checks[step] = checks.reference_values(pair, step)
-            log.write(step, "torch", reference.checks[step])
-    return reference
+            values[step] = checks.reference_values(pair, step)
+            log.write(step, "torch", values[step])
+    return values
 
 
-def _look_closer(
-    reference: Reference, side: TorchSide, trace: Trace, *, backward: bool, tell: Progress
-) -> None:
-    """Is torch random, and what is each layer given by itself?"""
+def _model_reference(
+    side: TorchSide, steps: Sequence[str], log: ReprodLog, tell: Progress
+) -> ModelReference:
+    """Run torch's model in both dtypes, a second time, and layer by layer."""
+    backward, notes = "backward" in steps, []
+    exact, discontinuities = _exact_run(side, notes, tell, backward=backward)
+    tell("torch float32")
+    trace = side.run("float32", backward=backward).trace
+    log.write_trace(steps, "torch", trace.values)
     tell("torch a second time")
     repeat = side.repeat(trace)
-    gradients = reference.trace.of_kind(Kind.MODEL_GRAD_OUTPUT) if backward else {}
+    judged_by, dtype = (exact, "float64") if exact else (trace, "float32")
+    gradients = judged_by.of_kind(Kind.MODEL_GRAD_OUTPUT) if backward else {}
+    layerwise = _layerwise(side, dtype, gradients, notes, tell)
+    sensitivity = {}
+    if exact and side.pair.mode == "train":
+        tell("torch float64, perturbed")
+        sensitivity = side.sensitivity(exact)
+    at_outputs = {
+        key: array
+        for key, array in trace.values.items()
+        if key.kind in (Kind.OUTPUT, Kind.MODEL_OUTPUT)
+    }
+    return ModelReference(
+        judged_by,
+        dtype,
+        activations=at_outputs if backward else {},
+        rounding=_rounding(exact, trace, discontinuities) if exact else {},
+        sensitivity=sensitivity,
+        float32_dtypes={key: str(value.dtype) for key, value in trace.values.items()},
+        discontinuities=discontinuities,
+        layerwise=layerwise,
+        random=repeat.randomness("torch", layerwise.dataflow if layerwise else Dataflow()),
+        notes=tuple(notes),
+    )
+
+
+def _exact_run(
+    side: TorchSide, notes: list[str], tell: Progress, *, backward: bool
+) -> tuple[Trace | None, dict[ValueKey, np.ndarray]]:
+    """Return the run in float64, None where torch can't, and where its loss's gradient jumps."""
+    tell("torch float64")
+    try:
+        exact = side.run("float64", backward=backward)
+    except AlignmentError as error:
+        notes.append(f"judged in float32 alone, since {error}")
+        return None, {}
+    if not exact.trace.of_kind(Kind.MODEL_GRAD_OUTPUT):
+        return exact.trace, {}
+    tell("torch float64, the loss at perturbed outputs")
+    return exact.trace, side.gradient_discontinuities(exact)
+
+
+def _layerwise(
+    side: TorchSide,
+    dtype: str,
+    gradients: Mapping[str, np.ndarray],
+    notes: list[str],
+    tell: Progress,
+) -> LayerwiseReference | None:
     tell("torch layer by layer")
     try:
-        reference.alone = side.alone(reference.dtype, gradients)
+        return side.layerwise(dtype, gradients)
     except AlignmentError as error:
-        reference.notes.append(f"layers are not judged by themselves, since {error}")
-    if reference.dtype == "float64" and reference.mode == "train":
-        tell("torch float64, perturbed")
-        reference.sensitivity = side.sensitivity(reference.trace)
-    reference.random = repeat.found("torch", reference.alone)
+        notes.append(f"layers are not judged by themselves, since {error}")
+        return None
 
 
-def _rounding(reference: Reference, trace: Trace) -> dict[ValueKey, float]:
+def _rounding(
+    exact: Trace, trace: Trace, discontinuities: Mapping[ValueKey, np.ndarray]
+) -> dict[ValueKey, float]:
     """Return how far torch's float32 run is from its float64 run."""
-    scales = {kind: scale_of(reference.trace.of_kind(kind).values()) for kind in KINDS}
+    scales = {kind: scale_of(exact.of_kind(kind).values()) for kind in KINDS}
     errors = {}
-    for key, exact in reference.trace.values.items():
+    for key, value in exact.values.items():
         if key in trace.values:
             errors[key] = relative_error(
-                exact,
+                value,
                 trace.values[key],
                 scale=scales[key.kind],
-                discontinuities=reference.discontinuities.get(key),
+                discontinuities=discontinuities.get(key),
             )
-    loss = largest_value(reference.trace.values.get(LOSS, 0.0))
-    terms = reference.trace.loss_terms
-    if loss and np.isfinite(terms):
+    loss = largest_value(exact.values.get(LOSS, 0.0))
+    if loss and np.isfinite(exact.loss_terms):
         # torch's own sum may be exact by luck where large terms cancel.
-        errors[LOSS] = max(errors[LOSS], 2.0**-24 * terms / loss)
+        errors[LOSS] = max(errors[LOSS], 2.0**-24 * exact.loss_terms / loss)
     return errors
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +10,8 @@ import numpy as np
 from alignment.compare import TensorResult, absent
 from alignment.judging.training import TrainJudge
 from alignment.pair import AlignmentError
-from alignment.recording.reference import Reference
+from alignment.recording.dataflow import Dataflow
+from alignment.recording.reference import TrainingReference
 from alignment.recording.reprod_log import ReprodLog
 from alignment.recording.trace import Trace
 from alignment.recording.train_record import TrainState, rounded
@@ -20,88 +21,130 @@ if TYPE_CHECKING:
     from alignment.paddle_side.runner import PaddleSide
     from alignment.torch_side.runner import TorchSide
 
-MOVED_RUNS = 3
+PERTURBED_RUNS = 3
 """Free runs of torch from weights moved by one rounding: the band of what rounding does."""
 
 Progress = Callable[[str], None]
 
 
-def run_torch_train(reference: Reference, side: TorchSide, log: ReprodLog, tell: Progress) -> None:
-    """Give the reference torch's steps, which are run when asked for, and its free runs."""
-    reference.train, reference.train_dtype = side.train, _dtype_of(reference, side)
-    reference.train_steps = side.pair.train_steps
-    tell("torch trains freely")
-    runs = [side.free_run()]
-    for seed in range(MOVED_RUNS):
-        tell(f"torch trains freely, moved by one rounding ({seed + 1} of {MOVED_RUNS})")
-        runs.append(side.free_run(np.random.default_rng(seed)))
-    lowest, highest = np.min(runs, axis=0).tolist(), np.max(runs, axis=0).tolist()
-    reference.curves = {"torch": runs[0], "lowest": lowest, "highest": highest}
-    first = side.run("float32", backward=False, mode="train")
-    log.write("train", "torch", _losses(runs[0]))
-    reference.random_training = side.repeat(first, "train").found("torch", reference.alone)
+def run_torch_train(
+    side: TorchSide, dataflow: Dataflow, log: ReprodLog, tell: Progress
+) -> TrainingReference:
+    """Return torch's steps, which are run when asked for, and its free runs.
 
-
-def run_paddle_train(
-    reference: Reference,
-    side: PaddleSide,
-    weight_map: WeightMap,
-    log: ReprodLog,
-    tell: Progress,
-) -> tuple[list[TensorResult], list[str], dict[str, list[float]]]:
-    """Return the results of the step, its notes, and the curves of the free runs."""
-    notes = list(reference.train_notes)
-    results = _randomness(reference, side, tell)
-    dtype = reference.train_dtype
-    try:
-        results += _judged(reference, side, weight_map, dtype, tell)
-    except AlignmentError as error:
-        if dtype == "float32":
-            raise
-        notes.append(f"Paddle trained in float32, since {error}")
-        results += _judged(reference, side, weight_map, "float32", tell)
-    tell("Paddle trains freely")
-    with side.training("float32", weight_map) as trainer:
-        ours = list(trainer.losses(side.pair.train_steps))
-    log.write("train", "paddle", _losses(ours))
-    return results, notes, dict(reference.curves) | {"paddle": ours}
-
-
-def _dtype_of(reference: Reference, side: TorchSide) -> str:
-    """Return the dtype to train in: float64 where torch can."""
+    Args:
+        side: the torch side.
+        dataflow: of torch's model, which says where a random value comes from.
+        log: takes the losses of the free run.
+        tell: told what is about to run.
+    """
+    dtype, notes = "float64", []
     try:
         side.run("float64", backward=False, mode="train")
     except AlignmentError as error:
-        reference.train_notes.append(f"trained in float32, since {error}")
-        return "float32"
-    return "float64"
+        dtype = "float32"
+        notes.append(f"trained in float32, since {error}")
+    tell("torch trains freely")
+    runs = [side.free_run()]
+    for seed in range(PERTURBED_RUNS):
+        tell(f"torch trains freely, moved by one rounding ({seed + 1} of {PERTURBED_RUNS})")
+        runs.append(side.free_run(np.random.default_rng(seed)))
+    log.write("train", "torch", _losses(runs[0]))
+    first = side.run("float32", backward=False, mode="train").trace
+    return TrainingReference(
+        side.train,
+        dtype,
+        side.pair.train_steps,
+        curves={
+            "torch": runs[0],
+            "lowest": np.min(runs, axis=0).tolist(),
+            "highest": np.max(runs, axis=0).tolist(),
+        },
+        random=side.repeat(first, "train").randomness("torch", dataflow),
+        notes=tuple(notes),
+    )
 
 
-def _judged(
-    reference: Reference, side: PaddleSide, weight_map: WeightMap, dtype: str, tell: Progress
-) -> list[TensorResult]:
-    decides = dtype == reference.train_dtype == "float64"
-    judge, results = TrainJudge(weight_map, dtype, decides=decides), []
-    state = TrainState({name: rounded(array) for name, array in reference.weights.items()})
-    with side.training(dtype, weight_map) as trainer:
-        for record in reference.train(reference.train_dtype):
-            tell(f"train step {record.step + 1} of {side.pair.train_steps}")
-            ours = trainer.step(record, state)
-            results += judge.judge(record, ours, state)
-            if ours.refused:
-                break
-            state.advance(record)
-            del record, ours  # hundreds of MB, and the next ones are made before they are replaced
-    return results
+class PaddleTraining:
+    """The Paddle side of the step train.
 
+    Args:
+        side: the Paddle side with its weights.
+        reference: the torch side.
+        dataflow: of torch's model, which says where a random value comes from.
+        weight_map: which torch tensor is which Paddle tensor.
+        log: takes the losses of the free run.
+        tell: told what is about to run.
 
-def _randomness(reference: Reference, side: PaddleSide, tell: Progress) -> list[TensorResult]:
-    tell("Paddle a second time")
-    first = Trace()
-    side.forward("float32", first, "train")
-    found = side.repeat(first, "train").found("Paddle", reference.alone)
-    both = filter(None, [reference.random_training, found])
-    return [absent(str(r.location), None, r.reason, r.location) for r in both]
+    Attributes:
+        notes: remarks for the report, complete after `judged`.
+        curves: losses of both sides' free runs, complete after `judged`.
+    """
+
+    def __init__(
+        self,
+        side: PaddleSide,
+        reference: TrainingReference,
+        dataflow: Dataflow,
+        weight_map: WeightMap,
+        *,
+        log: ReprodLog,
+        tell: Progress,
+    ) -> None:
+        self._side, self._reference, self._dataflow = side, reference, dataflow
+        self._weight_map, self._log, self._tell = weight_map, log, tell
+        self.notes = list(reference.notes)
+        self.curves: dict[str, Sequence[float]] = {}
+
+    def judged(self, weights: Mapping[str, np.ndarray]) -> list[TensorResult]:
+        """Return the results of all steps, which begin with torch's `weights`."""
+        results = self._randomness()
+        before = TrainState({name: rounded(array) for name, array in weights.items()})
+        dtype = self._reference.dtype
+        try:
+            results += self._steps(dtype, before)
+        except AlignmentError as error:
+            if dtype == "float32":
+                raise
+            self.notes.append(f"Paddle trained in float32, since {error}")
+            results += self._steps("float32", before)
+        self._tell("Paddle trains freely")
+        with self._side.training("float32", self._weight_map) as trainer:
+            losses = list(trainer.losses(self._reference.count))
+        self._log.write("train", "paddle", _losses(losses))
+        self.curves = {**self._reference.curves, "paddle": losses}
+        return results
+
+    def _steps(self, dtype: str, before: TrainState) -> list[TensorResult]:
+        from alignment.paddle_side.training import StateRefusedError
+
+        reference = self._reference
+        decides = dtype == reference.dtype == "float64"
+        judge, results = TrainJudge(self._weight_map, dtype, decides=decides), []
+        with self._side.training(dtype, self._weight_map) as trainer:
+            for step in reference.steps(reference.dtype):
+                record = step.record
+                self._tell(f"train step {record.step + 1} of {reference.count}")
+                try:
+                    trainer.restore(record.step, before)
+                except StateRefusedError as error:
+                    return [*results, judge.refused(record, str(error))]
+                forward = trainer.forward(step)
+                del step  # Paddle has its own copies now, and backward needs the memory
+                ours = trainer.step(record, forward)
+                results += judge.judge(record, ours, before)
+                before = before.next_state(record)
+                # Hundreds of MB, and the next ones are made before they are replaced.
+                del record, forward, ours
+        return results
+
+    def _randomness(self) -> list[TensorResult]:
+        self._tell("Paddle a second time")
+        first = Trace()
+        self._side.forward("float32", first, "train")
+        paddle = self._side.repeat(first, "train").randomness("Paddle", self._dataflow)
+        both = filter(None, [self._reference.random, paddle])
+        return [absent(str(r.location), None, r.reason, r.location) for r in both]
 
 
 def free_losses(side: PaddleSide) -> dict[str, np.ndarray]:

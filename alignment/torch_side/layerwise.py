@@ -10,10 +10,16 @@ import torch
 
 from alignment.compare import relative_error
 from alignment.recording.calls import CallWatch
-from alignment.recording.layerwise import LayerwiseReference, LayerwiseRun, SubstitutedCall
+from alignment.recording.layerwise import (
+    LayerwiseReference,
+    LayerwiseRounding,
+    LayerwiseRun,
+    SubstitutedCall,
+)
 from alignment.recording.nested import flatten
 from alignment.recording.trace import LayerRecorder, Trace
 from alignment.recording.value_key import Kind, ValueKey, lookup_value
+from alignment.torch_side.tensors import TORCH, is_float
 from alignment.weights.models import array_of_torch
 
 PERTURBATION = 2.0**-23
@@ -42,20 +48,9 @@ def watch_torch(
 
 def recording(model: torch.nn.Module, trace: Trace) -> CallWatch:
     """Return a watch that adds the calls and the layers' outputs to a trace."""
-    recorder = LayerRecorder(
-        trace,
-        is_tensor=torch.is_tensor,
-        to_array=array_of_torch,
-        version=lambda tensor: tensor._version,
-    )
-    watch = watch_torch(model, {}, on_end=recorder)
+    watch = watch_torch(model, {}, on_end=LayerRecorder(trace, TORCH))
     trace.tree = watch.tree
     return watch
-
-
-def is_float(value: Any) -> bool:
-    """Return whether a value is a tensor of floating-point or complex numbers."""
-    return torch.is_tensor(value) and (value.is_floating_point() or value.is_complex())
 
 
 class TorchLayerwiseRun(LayerwiseRun):
@@ -65,27 +60,42 @@ class TorchLayerwiseRun(LayerwiseRun):
     that Paddle's counterpart has no such parts.
 
     Args:
-        alone: the reference; its `rounding` is filled in.
+        reference: the reference, as yet without its rounding.
         device: "cpu" or "cuda".
         backward: whether to go back as well.
     """
 
-    def __init__(self, alone: LayerwiseReference, *, device: str, backward: bool) -> None:
-        innermost = alone.tree.finest(alone.inputs)
-        layers = {call: call for call in innermost}
-        super().__init__(alone, layers, self._measure, dtype="float32", backward=backward)
+    def __init__(self, reference: LayerwiseReference, *, device: str, backward: bool) -> None:
+        innermost = reference.dataflow.tree.finest(reference.dataflow.inputs)
+        super().__init__(
+            reference,
+            {call: call for call in innermost},
+            self._measure,
+            ops=TORCH,
+            dtype="float32",
+            backward=backward,
+        )
         self._device = device
+        self._errors: dict[ValueKey, float] = {}
+        self._of_containers: dict[tuple[str, str], float] = {}
+        self._dtypes: dict[ValueKey, str] = {}
         self._sums: dict[int, torch.Tensor] = {}
         self._moved_sums: dict[int, torch.Tensor] = {}
         self._generator = torch.Generator().manual_seed(0)
 
+    def rounding(self) -> LayerwiseRounding:
+        """Return what the run has found."""
+        return LayerwiseRounding(self._errors, self._of_containers, self._dtypes)
+
     def _measure(self, key: ValueKey, array: np.ndarray | None) -> None:
-        reference = lookup_value(key, self.alone.values)
+        reference = lookup_value(key, self.reference.values)
         if reference is not None and array is not None:
-            error = relative_error(reference, array)
-            self.alone.rounding[key] = max(error, self.alone.rounding.get(key, 0.0))
+            self._note_error(key, relative_error(reference, array))
             if array.dtype != reference.dtype:
-                self.alone.dtypes[key] = str(array.dtype)
+                self._dtypes[key] = str(array.dtype)
+
+    def _note_error(self, key: ValueKey, error: float) -> None:
+        self._errors[key] = max(error, self._errors.get(key, 0.0))
 
     def watch(self, model: Any, rename: Mapping[str, str], on_begin: Any, on_end: Any) -> CallWatch:
         """Return a watch over the model's calls."""
@@ -95,56 +105,59 @@ class TorchLayerwiseRun(LayerwiseRun):
 
     def pass_by(self, call: str, layer: Any, args: tuple, kwargs: dict) -> None:
         """Run a layer with parts by itself, given what the reference gave it."""
-        fed, handed = self.substitute_inputs(call, args, kwargs)
-        if fed is None:
+        opened, substituted = self.open_call(call, args, kwargs)
+        if opened is None:
             return
         self._watch.paused = True
         try:
-            output = layer(*handed[0], **handed[1])
+            output = layer(*substituted[0], **substituted[1])
         finally:
             self._watch.paused = False
         named = list(flatten(output, torch.is_tensor, call))
         for name, tensor in named:
-            self._measure(ValueKey(Kind.OUTPUT, name), self.array(tensor))
+            self._measure(ValueKey(Kind.OUTPUT, name), array_of_torch(tensor))
         pairs = self.with_gradients(named, Kind.GRAD_OUTPUT) if self.backward else []
         if pairs:
-            self._measure_gradients(fed, layer, pairs)
+            self._measure_gradients(opened, layer, pairs)
 
     def _measure_gradients(
-        self, fed: SubstitutedCall, layer: torch.nn.Module, pairs: Sequence[tuple]
+        self, opened: SubstitutedCall, layer: torch.nn.Module, pairs: Sequence[tuple]
     ) -> None:
-        gradients, parameters = self._back(pairs, fed.leaves, layer, moved=False)
+        gradients, parameters = self._back(pairs, opened.leaves, layer, moved=False)
         for index, gradient in enumerate(gradients):
-            key = ValueKey(Kind.GRAD_INPUT, fed.name, index)
+            key = ValueKey(Kind.GRAD_INPUT, opened.name, index)
             self._measure(key, _array_or_none(gradient))
         for parameter, gradient in parameters.items():
             name = self._names[id(parameter)]
-            reference = self.alone.values.get(ValueKey(Kind.PARAMETER_GRAD, name))
+            reference = self.reference.values.get(ValueKey(Kind.PARAMETER_GRAD, name))
             if reference is not None and gradient is not None:
                 error = relative_error(reference, array_of_torch(gradient))
-                self.alone.rounding_of_containers[fed.name, name] = error
+                self._of_containers[opened.name, name] = error
 
     def layer_gradients(
-        self, fed: SubstitutedCall, layer: Any, pairs: Sequence[tuple]
+        self, opened: SubstitutedCall, layer: Any, pairs: Sequence[tuple]
     ) -> list[np.ndarray | None]:
         """Send gradients back through one layer, and a second time slightly moved."""
-        gradients, parameters = self._back(pairs, fed.leaves, layer, moved=False)
-        moved, moved_parameters = self._back(pairs, fed.leaves, layer, moved=True)
-        for sums, found in ((self._sums, parameters), (self._moved_sums, moved_parameters)):
-            for parameter, gradient in found.items():
+        gradients, parameters = self._back(pairs, opened.leaves, layer, moved=False)
+        moved, moved_parameters = self._back(pairs, opened.leaves, layer, moved=True)
+        for sums, gradients_of in (
+            (self._sums, parameters),
+            (self._moved_sums, moved_parameters),
+        ):
+            for parameter, gradient in gradients_of.items():
                 if gradient is not None:
                     earlier = sums.get(id(parameter))
                     sums[id(parameter)] = gradient if earlier is None else earlier + gradient
         for index, gradient in enumerate(moved):
-            key = ValueKey(Kind.GRAD_INPUT, fed.name, index)
+            key = ValueKey(Kind.GRAD_INPUT, opened.name, index)
             self._measure_moved(key, _array_or_none(gradient))
         return [_array_or_none(gradient) for gradient in gradients]
 
     def _measure_moved(self, key: ValueKey, array: np.ndarray | None) -> None:
-        reference = self.alone.values.get(key)
+        reference = self.reference.values.get(key)
         if reference is not None and array is not None:
             error = min(relative_error(reference, array), WORST_PERTURBED)
-            self.alone.rounding[key] = max(error, self.alone.rounding.get(key, 0.0))
+            self._note_error(key, error)
 
     def _back(
         self, pairs: Sequence[tuple], leaves: Sequence[Any], layer: torch.nn.Module, *, moved: bool
@@ -171,8 +184,8 @@ class TorchLayerwiseRun(LayerwiseRun):
         noise = torch.rand(like.shape, generator=self._generator, dtype=torch.float32)
         return (2 * noise - 1).to(like.device, like.dtype)
 
-    def end(self, pairs: Sequence[tuple]) -> None:
-        """Send the model's output gradients back."""
+    def send_back(self, pairs: Sequence[tuple]) -> None:
+        """Send gradients back, given as (tensor, gradient)."""
         if pairs:
             torch.autograd.backward([t for t, _ in pairs], [g for _, g in pairs])
 
@@ -182,17 +195,13 @@ class TorchLayerwiseRun(LayerwiseRun):
 
     def parameter_gradients(self, model: torch.nn.Module) -> dict[str, np.ndarray | None]:
         """Return sums over the layers, and over code between them that uses a parameter itself."""
-        made = {}
+        gradients = {}
         for name, parameter in model.named_parameters():
             total = _sum(self._sums.get(id(parameter)), parameter.grad)
             moved = _sum(self._moved_sums.get(id(parameter)), parameter.grad)
             self._measure_moved(ValueKey(Kind.PARAMETER_GRAD, name), _array_or_none(moved))
-            made[name] = _array_or_none(total)
-        return made
-
-    def is_tensor(self, value: Any) -> bool:
-        """Return whether a value is a tensor of torch."""
-        return torch.is_tensor(value)
+            gradients[name] = _array_or_none(total)
+        return gradients
 
     def is_float(self, tensor: torch.Tensor) -> bool:
         """Return whether it holds floating-point numbers."""
@@ -202,10 +211,6 @@ class TorchLayerwiseRun(LayerwiseRun):
         """Return whether a gradient can be sent back from the tensor."""
         return tensor.requires_grad
 
-    def array(self, tensor: torch.Tensor) -> np.ndarray:
-        """Return a copy of the tensor's values."""
-        return array_of_torch(tensor)
-
     def tensor(self, array: np.ndarray, *, leaf: bool = False) -> torch.Tensor:
         """Return a tensor in float32 if it is a float; a leaf has a gradient of its own."""
         tensor = torch.from_numpy(np.array(array, order="C")).to(self._device)
@@ -213,45 +218,33 @@ class TorchLayerwiseRun(LayerwiseRun):
             tensor = tensor.to(torch.float32)
         return tensor.requires_grad_(leaf and is_float(tensor))
 
-    def clone(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return a copy that hands its gradient on."""
-        return tensor.clone()
-
-    def version(self, tensor: torch.Tensor) -> int:
-        """Return the tensor's count of in-place changes."""
-        return tensor._version
-
-    def write_over(self, tensor: torch.Tensor, value: torch.Tensor) -> None:
-        """Replace the tensor's values in place."""
-        tensor.copy_(value)
-
     def boundary(
         self,
-        own: Sequence[torch.Tensor],
+        originals: Sequence[torch.Tensor],
         gradients: Sequence[np.ndarray | None],
         outputs: Sequence[np.ndarray],
         reached: Sequence[ValueKey],
     ) -> list[torch.Tensor]:
         """See `LayerwiseRun.boundary`."""
-        floats = [(t, g) for t, g in zip(own, gradients, strict=True) if t.requires_grad]
-        made = _Boundary.apply(
+        floats = [(t, g) for t, g in zip(originals, gradients, strict=True) if t.requires_grad]
+        tensors = _Boundary.apply(
             self, outputs, reached, [g for _, g in floats], self.anchor, *(t for t, _ in floats)
         )
-        return list(made)
+        return list(tensors)
 
 
 class _Boundary(torch.autograd.Function):
-    """The reference's outputs in the place of a layer's, its gradients in the place of the own."""
+    """The reference's outputs in the place of a layer's, its gradients in the place of its own."""
 
     @staticmethod
-    def forward(ctx, run, outputs, reached, gradients, anchor, *own):  # noqa: ANN001
+    def forward(ctx, run, outputs, reached, gradients, anchor, *originals):  # noqa: ANN001
         """Give the outputs."""
         ctx.run, ctx.reached, ctx.gradients = run, reached, gradients
-        ctx.shapes = [(tensor.shape, tensor.dtype) for tensor in own]
-        made = tuple(run.tensor(array) for array in outputs)
-        ctx.mark_non_differentiable(*(tensor for tensor in made if not is_float(tensor)))
+        ctx.shapes = [(tensor.shape, tensor.dtype) for tensor in originals]
+        tensors = tuple(run.tensor(array) for array in outputs)
+        ctx.mark_non_differentiable(*(tensor for tensor in tensors if not is_float(tensor)))
         ctx.device = anchor.device
-        return made
+        return tensors
 
     @staticmethod
     def backward(ctx, *arrived):  # noqa: ANN001
@@ -259,13 +252,13 @@ class _Boundary(torch.autograd.Function):
         for key, gradient in zip(ctx.reached, arrived, strict=True):
             if is_float(gradient):
                 ctx.run.observe(key, array_of_torch(gradient))
-        handed_on = [
+        passed_on = [
             torch.zeros(shape, dtype=dtype, device=ctx.device)
             if gradient is None or tuple(shape) != gradient.shape
             else ctx.run.tensor(gradient).to(dtype)
             for gradient, (shape, dtype) in zip(ctx.gradients, ctx.shapes, strict=True)
         ]
-        return None, None, None, None, None, *handed_on
+        return None, None, None, None, None, *passed_on
 
 
 def _sum(first: torch.Tensor | None, second: torch.Tensor | None) -> torch.Tensor | None:

@@ -9,12 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 
+from alignment.recording.dataflow import Dataflow
 from alignment.recording.layerwise import LayerwiseReference
-from alignment.recording.nested import OpaqueValueError, flatten, replace_tensors
-from alignment.recording.trace import distinct
+from alignment.recording.nested import OpaqueValueError, flatten
+from alignment.recording.substitution import (
+    CallArguments,
+    NamedTensor,
+    SubstitutedInputs,
+    substitute_inputs,
+    substitute_outputs,
+)
 from alignment.recording.value_key import Kind, ValueKey, model_input
-from alignment.torch_side.layerwise import is_float, watch_torch
+from alignment.torch_side.layerwise import watch_torch
 from alignment.torch_side.provenance import Origins
+from alignment.torch_side.tensors import TORCH, is_float
 from alignment.weights.models import array_of_torch
 
 
@@ -26,10 +34,13 @@ class LayerwiseReferenceRecorder:
     """
 
     def __init__(self, tensor: Callable[[np.ndarray], torch.Tensor]) -> None:
-        self.alone = LayerwiseReference()
         self._tensor = tensor
+        self._values: dict[ValueKey, np.ndarray] = {}
+        self._inputs: dict[str, list[int]] = {}
+        self._outputs: dict[str, list[str]] = {}
+        self._origins_of: dict[ValueKey, list[ValueKey]] = {}
         self._known: dict[bytes, np.ndarray] = {}
-        self._open: dict[str, tuple] = {}
+        self._open: dict[str, SubstitutedInputs] = {}
         self._origins = Origins()
 
     def run(
@@ -39,29 +50,30 @@ class LayerwiseReferenceRecorder:
         output_gradients: Mapping[str, np.ndarray],
     ) -> LayerwiseReference:
         """Run the model; go back where output gradients are given."""
-        self._inputs = [self._tensor(array) for array in inputs]
-        for index, tensor in enumerate(self._inputs):
+        leaves = [self._tensor(array) for array in inputs]
+        for index, tensor in enumerate(leaves):
             tensor.requires_grad_(tensor.is_floating_point())
             self._origins.set(tensor, model_input(index))
         self._anchor = torch.zeros(1, dtype=torch.float32, requires_grad=True)
         watch = watch_torch(model, {}, self._begin, self._end)
         with watch, torch.enable_grad(), self._origins:
-            output = model(*(tensor.clone() for tensor in self._inputs))
-        self.alone.tree = watch.tree
+            output = model(*(tensor.clone() for tensor in leaves))
         for call in self._open:  # it raised, and the model went on
-            del self.alone.inputs[call]
+            del self._inputs[call]
         named = dict(flatten(output, torch.is_tensor, "output"))
         for name, tensor in named.items():
             key = ValueKey(Kind.MODEL_OUTPUT, name)
             self._keep(key, tensor)
-            self.alone.origins[key] = self._origins.of(tensor)
+            self._origins_of[key] = self._origins.of(tensor)
         if output_gradients:
-            self._go_back(model, named, output_gradients)
-        return self.alone
+            self._go_back(model, leaves, named, output_gradients)
+        dataflow = Dataflow(self._inputs, self._outputs, self._origins_of, watch.tree)
+        return LayerwiseReference(self._values, dataflow)
 
     def _go_back(
         self,
         model: torch.nn.Module,
+        leaves: Sequence[torch.Tensor],
         named: Mapping[str, torch.Tensor],
         output_gradients: Mapping[str, np.ndarray],
     ) -> None:
@@ -76,7 +88,7 @@ class LayerwiseReferenceRecorder:
         ]
         if pairs:
             torch.autograd.backward([t for t, _ in pairs], [g for _, g in pairs])
-        for index, tensor in enumerate(self._inputs):
+        for index, tensor in enumerate(leaves):
             if tensor.grad is not None:
                 self._keep(ValueKey(Kind.MODEL_GRAD_INPUT, "inputs", index), tensor.grad)
         for name, parameter in model.named_parameters():
@@ -84,45 +96,36 @@ class LayerwiseReferenceRecorder:
                 self._keep(ValueKey(Kind.PARAMETER_GRAD, name), parameter.grad)
 
     def _begin(self, call: str, _module: torch.nn.Module, args: tuple, kwargs: dict) -> Any:
-        given = [t for _, t in flatten((args, kwargs), torch.is_tensor, strict=False)]
-        own = distinct(given)
-        position = {id(tensor): index for index, tensor in enumerate(own)}
-        self.alone.inputs[call] = [position[id(tensor)] for tensor in given]
+        arguments = CallArguments(args, kwargs, TORCH)
+        self._inputs[call] = arguments.positions
         rounded = [
             self._passed(tensor, ValueKey(Kind.INPUT, call, index))
-            for index, tensor in enumerate(own)
+            for index, tensor in enumerate(arguments.distinct)
         ]
-        versions = [tensor._version for tensor in rounded]
-        self._open[call] = (own, rounded, versions)
-        by_own = {id(o): r for o, r in zip(own, rounded, strict=True)}
-        replacement = (by_own[id(tensor)] for tensor in given)
-        return replace_tensors((args, kwargs), torch.is_tensor, replacement, strict=False)
+        self._open[call], substituted = substitute_inputs(arguments, rounded, TORCH)
+        return substituted
 
     def _end(self, call: str, _module: torch.nn.Module, output: Any) -> Any:
-        own, given, versions = self._open.pop(call)
+        inputs = self._open.pop(call)
         try:
             named = list(flatten(output, torch.is_tensor, call))
         except OpaqueValueError:
-            del self.alone.inputs[call]  # it can't be handed on: such a call is not stopped at
+            del self._inputs[call]  # it can't be passed on: such a call is not stopped at
             return None
-        self.alone.outputs[call] = [name for name, _ in named]
-        passed = {}
+        self._outputs[call] = [name for name, _ in named]
+        substituted = substitute_outputs(output, named, self._passed_on, TORCH, inputs)
+        first_names: dict[int, str] = {}
         for name, tensor in named:
-            key = ValueKey(Kind.OUTPUT, name)
-            if id(tensor) in passed:
-                self._keep(key, tensor)
-            else:
-                passed[id(tensor)] = self._passed(tensor, key)
-        for original, tensor, version in zip(own, given, versions, strict=True):
-            if tensor._version != version:  # an in-place layer: the model may use what it was given
-                original.copy_(passed.get(id(tensor), tensor))
-                if id(tensor) in passed:
-                    passed[id(tensor)] = original
-        return replace_tensors(output, torch.is_tensor, (passed[id(t)] for _, t in named))
+            first = first_names.setdefault(id(tensor), name)
+            self._values[ValueKey(Kind.OUTPUT, name)] = self._values[ValueKey(Kind.OUTPUT, first)]
+        return substituted
+
+    def _passed_on(self, outputs: Sequence[NamedTensor]) -> list[torch.Tensor]:
+        return [self._passed(tensor, ValueKey(Kind.OUTPUT, name)) for name, tensor in outputs]
 
     def _passed(self, tensor: torch.Tensor, key: ValueKey) -> torch.Tensor:
         """Return the tensor as it goes on: recorded and rounded, and its gradient likewise."""
-        self.alone.origins[key] = self._origins.of(tensor)
+        self._origins_of[key] = self._origins.of(tensor)
         array = self._keep(key, tensor)
         if is_float(tensor):
             passed = _Passed.apply(tensor, self._anchor, self, key, array)
@@ -133,7 +136,7 @@ class LayerwiseReferenceRecorder:
 
     def _keep(self, key: ValueKey, value: torch.Tensor | np.ndarray) -> np.ndarray:
         array = self._array(value)
-        self.alone.values[key] = array
+        self._values[key] = array
         return array
 
     def _array(self, value: torch.Tensor | np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,13 @@ from alignment.pair import AlignmentError, Pair
 from alignment.recording.determinism import OTHER_SEED, Repeat
 from alignment.recording.layerwise import LayerwiseReference
 from alignment.recording.nested import flatten, replace_tensors
-from alignment.recording.trace import Trace
-from alignment.recording.train_record import TrainRecord
+from alignment.recording.trace import ModelRun, Trace
+from alignment.recording.train_record import TrainStep
 from alignment.recording.value_key import LOSS, Kind, ValueKey
 from alignment.torch_side.layerwise import TorchLayerwiseRun, recording, watch_torch
 from alignment.torch_side.layerwise_reference import LayerwiseReferenceRecorder
 from alignment.torch_side.perturbation import perturbed
+from alignment.torch_side.tensors import TORCH
 from alignment.torch_side.training import TorchTrainer, perturb_by_one_ulp
 from alignment.weights.models import array_of_torch, load_torch_state, torch_specs, torch_state
 from alignment.weights.tensors import TensorSpec
@@ -76,7 +78,7 @@ class TorchSide:
         backward: bool,
         mode: str | None = None,
         around: Callable[[torch.nn.Module], AbstractContextManager] = contextlib.nullcontext,
-    ) -> Trace:
+    ) -> ModelRun:
         """Run forward, and where the pair has a loss and `backward` is set, back.
 
         Args:
@@ -100,8 +102,6 @@ class TorchSide:
                 output = model(*(tensor.clone() for tensor in inputs))
             outputs = dict(flatten(output, torch.is_tensor, "output"))
             _add(trace, Kind.MODEL_OUTPUT, outputs)
-            detached = (tensor.detach() for tensor in outputs.values())
-            trace.output = replace_tensors(output, torch.is_tensor, detached)
             if self.pair.torch_loss:
                 loss, gradients = self._loss(output, dtype)
                 trace.values[LOSS] = array_of_torch(loss)
@@ -116,9 +116,10 @@ class TorchSide:
                             trace.values[key] = array_of_torch(tensor.grad)
                     named = model.named_parameters()
                     _add(trace, Kind.PARAMETER_GRAD, {name: p.grad for name, p in named})
-            return trace
+            detached = (tensor.detach() for tensor in outputs.values())
+            return ModelRun(trace, replace_tensors(output, torch.is_tensor, detached))
 
-    def gradient_discontinuities(self, trace: Trace) -> dict[ValueKey, np.ndarray]:
+    def gradient_discontinuities(self, exact: ModelRun) -> dict[ValueKey, np.ndarray]:
         """Return where rounding decides the loss's own gradient, and by how much.
 
         A top-k selection takes another element when two losses are equal but for rounding. Then
@@ -127,27 +128,34 @@ class TorchSide:
         itself, the largest change seen is given, elsewhere 0.
 
         Args:
-            trace: a run in float64 with its outputs.
+            exact: a run in float64 with its gradients.
 
         Returns:
             For each gradient of an output a float64 array of its shape.
         """
         with isolated_framework_state("float64"), _named_errors("the torch side in float64"):
-            recorded = trace.of_kind(Kind.MODEL_OUTPUT)
-            exact = {k: g for k, g in trace.values.items() if k.kind is Kind.MODEL_GRAD_OUTPUT}
-            discontinuities = {key: np.zeros_like(gradient) for key, gradient in exact.items()}
+            outputs = exact.trace.of_kind(Kind.MODEL_OUTPUT)
+            exact_gradients = {
+                ValueKey(Kind.MODEL_GRAD_OUTPUT, name): gradient
+                for name, gradient in exact.trace.of_kind(Kind.MODEL_GRAD_OUTPUT).items()
+            }
+            discontinuities = {key: np.zeros_like(g) for key, g in exact_gradients.items()}
             rng = np.random.default_rng(0)
             for _ in range(PERTURBATIONS):
-                moved = [self._tensor(_perturbed(array, rng)) for array in recorded.values()]
-                structure = replace_tensors(trace.output, torch.is_tensor, iter(moved))
+                moved = [self._tensor(_perturbed(array, rng)) for array in outputs.values()]
+                structure = replace_tensors(exact.output, torch.is_tensor, iter(moved))
                 _, gradients = self._loss(structure, "float64")
-                for name, gradient in zip(recorded, gradients, strict=True):
+                for name, gradient in zip(outputs, gradients, strict=True):
                     key = ValueKey(Kind.MODEL_GRAD_OUTPUT, name)
-                    if key in exact and gradient is not None:
-                        _note_jumps(discontinuities[key], exact[key], array_of_torch(gradient))
+                    if key in exact_gradients and gradient is not None:
+                        _note_jumps(
+                            discontinuities[key], exact_gradients[key], array_of_torch(gradient)
+                        )
             return discontinuities
 
-    def alone(self, dtype: str, output_gradients: Mapping[str, np.ndarray]) -> LayerwiseReference:
+    def layerwise(
+        self, dtype: str, output_gradients: Mapping[str, np.ndarray]
+    ) -> LayerwiseReference:
         """Return what each layer is given and gives by itself, and how far torch float32 is off.
 
         Args:
@@ -160,17 +168,13 @@ class TorchSide:
         ):
             recorder = LayerwiseReferenceRecorder(lambda array: self._tensor(array, dtype))
             model = self._copy_of_model(dtype)
-            alone = recorder.run(model, self.pair.inputs, output_gradients)
-        if dtype == "float64":
-            with (
-                isolated_framework_state("float32"),
-                _named_errors("the torch side, layer by layer,"),
-            ):
-                guided = TorchLayerwiseRun(
-                    alone, device=self.device, backward=bool(output_gradients)
-                )
-                guided.run(self._copy_of_model("float32"), self.pair.inputs, {})
-        return alone
+            reference = recorder.run(model, self.pair.inputs, output_gradients)
+        if dtype == "float32":
+            return reference
+        with isolated_framework_state("float32"), _named_errors("the torch side, layer by layer,"):
+            run = TorchLayerwiseRun(reference, device=self.device, backward=bool(output_gradients))
+            run.run(self._copy_of_model("float32"), self.pair.inputs, {})
+        return replace(reference, rounding=run.rounding())
 
     def sensitivity(self, exact: Trace) -> dict[ValueKey, float]:
         """By how much a run changes with the differences that Paddle can't avoid.
@@ -181,7 +185,7 @@ class TorchSide:
         Returns:
             The relative change of each layer's output, of the outputs and of the loss.
         """
-        moved = self.run("float64", backward=False, around=perturbed)
+        moved, _ = self.run("float64", backward=False, around=perturbed)
         return {
             key: relative_error(exact.values[key], array) for key, array in moved.values.items()
         }
@@ -194,21 +198,21 @@ class TorchSide:
         ):
             torch.manual_seed(OTHER_SEED)
             model = self._copy_of_model("float32", mode)
-            repeat = Repeat(first, torch.is_tensor, array_of_torch, torch.clone)
+            repeat = Repeat(first, TORCH)
             watch = watch_torch(model, {}, repeat.begin, repeat.end)
             with torch.no_grad(), repeat.over(watch):
                 output = model(*(self._tensor(array, "float32") for array in self.pair.inputs))
             repeat.finish(output)
             return repeat
 
-    def train(self, dtype: str) -> Iterator[TrainRecord]:
+    def train(self, dtype: str) -> Iterator[TrainStep]:
         """Train as the pair says and record each step.
 
         Raises:
             AlignmentError: the model, the loss or the optimizer raised.
         """
         with isolated_framework_state(dtype), _named_errors(f"torch, training in {dtype},"):
-            yield from self._trainer(dtype).records(self.pair.train_steps)
+            yield from self._trainer(dtype).steps(self.pair.train_steps)
 
     def free_run(self, moved_by: np.random.Generator | None = None) -> list[float]:
         """Return the losses of a free run in float32, from weights moved by one rounding or not.

@@ -16,6 +16,7 @@ from alignment.recording.trace import Trace
 from alignment.recording.train_record import (
     StepSensitivity,
     TrainRecord,
+    TrainStep,
     after,
     norm_of,
     rounded,
@@ -62,50 +63,65 @@ class TorchTrainer:
             self._take_step()
             yield float(loss.detach())
 
-    def records(self, steps: int) -> Iterator[TrainRecord]:
+    def steps(self, steps: int) -> Iterator[TrainStep]:
         """Train with the state rounded to float32 before each step."""
         self._round_state()
         for step in range(steps):
             yield self._recorded(step)
 
-    def _recorded(self, step: int) -> TrainRecord:
-        record = TrainRecord(step, rate=float(self._optimizer.param_groups[0]["lr"]))
+    def _recorded(self, step: int) -> TrainStep:
+        rate = float(self._optimizer.param_groups[0]["lr"])
         before = {n: rounded(array_of_torch(p)) for n, p in self._parameters.items()}
         old = {n: array_of_torch(b) for n, b in self._model.named_buffers()}
-        moved = self._moved(old)
+        perturbed_step = self._perturbed(old)
         trace = Trace()
         with _VarianceWatch(self._model) as variances, recording(self._model, trace):
             output = self._run(self._model)
         for name, tensor in flatten(output, torch.is_tensor, "output"):
             trace.values[ValueKey(Kind.MODEL_OUTPUT, name)] = array_of_torch(tensor)
-        record.activations, record.calls = trace.values, list(trace.tree.parents)
         loss = self._loss(output)
-        record.biased, record.samples = variances.biased(), variances.samples
-        record.loss = float(loss.detach())
         loss.backward()
-        record.gradients = self._gradients()
-        record.norm = norm_of(record.gradients.items())
-        record.sensitivity = _sensitivity(self._observed(loss, old), moved)
-        del moved
+        observed = self._observed(loss, old)
+        sensitivity = _sensitivity(observed, perturbed_step)
+        del perturbed_step
+        clipped_norm = self._apply(observed.gradients)
+        updates = {
+            name: rounded(array_of_torch(parameter) - before[name])
+            for name, parameter in self._parameters.items()
+            if parameter.requires_grad
+        }
+        record = TrainRecord(
+            step,
+            rate=rate,
+            loss=float(loss.detach()),
+            norm=norm_of(observed.gradients.items()),
+            clipped_norm=clipped_norm,
+            gradients=observed.gradients,
+            updates=updates,
+            buffers={n: array_of_torch(b) for n, b in self._model.named_buffers()},
+            biased=variances.biased(),
+            samples=variances.samples,
+            slots=self._slots(),
+            calls=list(trace.tree.parents),
+            sensitivity=sensitivity,
+        )
         with torch.no_grad():
-            for name, gradient in record.gradients.items():
-                _set(self._parameters[name].grad, gradient)
-        self._take_step()
-        # Clipped in place; of no use to anyone else, so it need not be kept.
-        record.clipped_norm = norm_of((n, array_of_torch(p.grad)) for n, p in self._with_gradient())
-        for name, parameter in self._parameters.items():
-            if parameter.requires_grad:
-                record.updates[name] = rounded(array_of_torch(parameter) - before[name])
-        record.buffers = {n: array_of_torch(b) for n, b in self._model.named_buffers()}
-        record.slots = self._slots()
-        with torch.no_grad():
-            for name, update in record.updates.items():
+            for name, update in updates.items():
                 _set(self._parameters[name], after(before[name], update))
         self._optimizer.zero_grad()
         self._round_state()
-        return record
+        return TrainStep(record, trace.values)
 
-    def _moved(self, buffers: Mapping[str, np.ndarray]) -> _Observed:
+    def _apply(self, gradients: Mapping[str, np.ndarray]) -> float:
+        """Take a step with these gradients; return their norm after clipping."""
+        with torch.no_grad():
+            for name, gradient in gradients.items():
+                _set(self._parameters[name].grad, gradient)
+        self._take_step()
+        # Clipped in place; of no use to anyone else, so it need not be kept.
+        return norm_of((n, array_of_torch(p.grad)) for n, p in self._with_gradient())
+
+    def _perturbed(self, buffers: Mapping[str, np.ndarray]) -> _Observed:
         """Return what the step would observe with the differences that Paddle can't avoid."""
         self._optimizer.zero_grad()
         with perturbed(self._model):

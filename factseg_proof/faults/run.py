@@ -62,11 +62,10 @@ def _reference(pair: Pair, folder: Path, *, train: bool) -> Reference:
     """Torch's side, run once for all faults."""
     steps = [step for step in pair.steps() if step != "train" or train]
     reference = run_torch(pair, steps, out=folder)
-    if reference.train:
-        records = list(reference.train(reference.train_dtype))
-        # Copies: whoever uses a record lets go of its activations.
-        reference.train = lambda _dtype: map(replace, records)
-    return reference
+    if reference.training is None:
+        return reference
+    recorded = list(reference.training.steps(reference.training.dtype))
+    return replace(reference, training=replace(reference.training, steps=lambda _dtype: recorded))
 
 
 def _outcome(fault: Fault, pair: Pair, reference: Reference, folder: Path, padiff: str) -> Outcome:

@@ -10,17 +10,12 @@ from alignment.recording.calls import renamed
 from alignment.recording.trace import LayerRecorder, Trace
 from alignment.recording.value_key import Kind, ValueKey, lookup_value
 from alignment.torch_side.layerwise import watch_torch
+from alignment.torch_side.tensors import TORCH
 
 
 def recorded(model, *inputs, rename=None):
     trace = Trace()
-    recorder = LayerRecorder(
-        trace,
-        is_tensor=torch.is_tensor,
-        to_array=lambda tensor: tensor.detach().numpy().copy(),
-        version=lambda tensor: tensor._version,
-    )
-    watch = watch_torch(model, rename or {}, on_end=recorder)
+    watch = watch_torch(model, rename or {}, on_end=LayerRecorder(trace, TORCH))
     trace.tree = watch.tree
     with watch, torch.no_grad():
         model(*inputs)

@@ -13,7 +13,7 @@ from alignment import AlignmentError
 from alignment.__main__ import main
 from alignment.recording.reference import HEADER
 from alignment.recording.reference_files import load_reference
-from alignment.recording.train_record import StepSensitivity, TrainRecord
+from alignment.recording.train_record import StepSensitivity, TrainRecord, TrainStep
 from alignment.recording.train_record_files import load_steps, save_steps
 from alignment.recording.value_key import Kind, ValueKey
 from tests.alignment.test_sides import on_pair, refused, without
@@ -73,7 +73,7 @@ def test_record_is_compared_where_torch_is_missing(record, tmp_path):
 
 
 def test_curves_come_from_the_record(record):
-    curves = load_reference(record).curves
+    curves = load_reference(record).training.curves
     assert {key: len(losses) for key, losses in curves.items()} == {
         "torch": 2,
         "lowest": 2,
@@ -140,7 +140,7 @@ def test_nonsense_in_the_header_is_one_sentence(damaged, change, tmp_path, capsy
 
 def test_file_name_in_a_header_leads_nowhere_else(tmp_path):
     """Only the last part of a path is used."""
-    headers = save_steps(tmp_path, [TrainRecord(0)])
+    headers = save_steps(tmp_path, [TrainStep(TrainRecord(0), {})])
     (tmp_path / "inner").mkdir()
     for stored in ("../record_torch_train_00.npz", "/record_torch_train_00.npz"):
         with pytest.raises(AlignmentError, match=r"inner/record_torch_train_00.npz is missing"):
@@ -163,21 +163,22 @@ def test_steps_come_back_to_the_bit(tmp_path):
         updates=arrays("a"),
         buffers={"m": rng.normal(size=4), "n": np.array(7)},
         biased={"v": rng.normal(size=4)},
-        activations={
-            ValueKey(Kind.OUTPUT, "c"): rng.normal(size=(1, 3)),
-            ValueKey(Kind.MODEL_OUTPUT, "output"): rng.normal(size=2),
-        },
         sensitivity=StepSensitivity(1e-9, 2e-9, {"a": 3e-9, "b/c": 4e-9}, {"m": 5e-9}),
         calls=["c", "c#2"],
         samples={"v": 12},
         slots={"a.b/c": arrays("moment1", "moment2"), "d": arrays("velocity")},
     )
-    headers = json.loads(json.dumps(save_steps(tmp_path, [record])))
-    (read,) = load_steps(tmp_path, headers)
+    activations = {
+        ValueKey(Kind.OUTPUT, "c"): rng.normal(size=(1, 3)),
+        ValueKey(Kind.MODEL_OUTPUT, "output"): rng.normal(size=2),
+    }
+    headers = json.loads(json.dumps(save_steps(tmp_path, [TrainStep(record, activations)])))
+    ((read, activations_read),) = load_steps(tmp_path, headers)
     for key in ("step", "rate", "loss", "norm", "clipped_norm", "samples", "calls", "sensitivity"):
         assert getattr(read, key) == getattr(record, key)
-    for kind in ("gradients", "updates", "buffers", "biased", "activations"):
+    for kind in ("gradients", "updates", "buffers", "biased"):
         assert_equal(getattr(read, kind), getattr(record, kind))
+    assert_equal(activations_read, activations)
     assert list(read.slots) == list(record.slots)
     for name, own in record.slots.items():
         assert_equal(read.slots[name], own)
