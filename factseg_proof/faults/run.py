@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from alignment.pair import AlignmentError, Pair
 from alignment.recording.reference import Reference
-from alignment.run import align
-from alignment.steps.torch_reference import run_torch
+from alignment.recording.reprod_log import ReprodLog
+from alignment.report.report import Report
+from alignment.steps.environment import random_states_kept
+from alignment.steps.paddle_comparison import PaddleComparison
+from alignment.steps.torch_reference import freeing_memory, run_torch
 from factseg_proof.faults.fault import Fault
 from factseg_proof.faults.outcomes import Outcome
 from factseg_proof.faults.padiff_record import padiff_verdicts
@@ -68,6 +71,20 @@ def _reference(pair: Pair, folder: Path, *, train: bool) -> Reference:
     return replace(reference, training=replace(reference.training, steps=lambda _dtype: recorded))
 
 
+def _compared(pair: Pair, steps: Sequence[str], reference: Reference, folder: Path) -> Report:
+    """As `align` does, with reprod_log's files in the folder and no page drawn."""
+    with random_states_kept():
+        comparison = PaddleComparison(
+            pair,
+            steps,
+            reference,
+            device="cpu",
+            log=ReprodLog(folder),
+            tell=freeing_memory(None),
+        )
+        return Report(pair.name, tuple(comparison.results()), environment={}, inputs={})
+
+
 def _outcome(fault: Fault, pair: Pair, reference: Reference, folder: Path, padiff: str) -> Outcome:
     from factseg_proof.faults.reprod_log import DEFAULTS, USUAL, judge_by_reprod_log
 
@@ -76,7 +93,7 @@ def _outcome(fault: Fault, pair: Pair, reference: Reference, folder: Path, padif
     steps = fault.shows_in(pair.steps())
     for stale in folder.glob("*_paddle.npy"):
         stale.unlink()
-    report = align(faulty, steps, reference=reference, out=folder)
+    report = _compared(faulty, steps, reference, folder)
     first = next((step for step in report.steps if not step), None)
     return Outcome(
         name=fault.name,
