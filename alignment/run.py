@@ -12,7 +12,8 @@ from alignment.recording.value_key import Kind
 from alignment.report.report import Report
 from alignment.steps.environment import environment_of, random_states_kept
 from alignment.steps.paddle_comparison import PaddleComparison
-from alignment.steps.torch_reference import Progress, freeing_memory, run_torch, runs_models
+from alignment.steps.progress import Progress, freeing_memory
+from alignment.steps.torch_reference import run_torch, runs_models
 
 
 def align(
@@ -34,7 +35,7 @@ def align(
         device: "cpu" or "gpu", for both sides.
         out: folder for report.json, junit.xml, report.html and the reprod_log files.
         reference: the torch side, recorded elsewhere; None runs it here.
-        progress: told what is about to run.
+        progress: called with what is about to run.
 
     Returns:
         The report; it is true when everything agrees.
@@ -43,21 +44,21 @@ def align(
         AlignmentError: the comparison could not be run.
     """
     chosen = chosen_steps(pair, steps)
-    tell = freeing_memory(progress)
+    progress = freeing_memory(progress)
     log = ReprodLog(out)
     with random_states_kept():
         if reference is None:
-            reference = run_torch(pair, chosen, device=device, out=out, progress=tell)
+            reference = run_torch(pair, chosen, device=device, out=out, progress=progress)
         else:
             _refuse_other_record(pair, reference, chosen)
         environment = {**reference.environment, **environment_of("paddle"), "device": device}
-        run = PaddleComparison(pair, chosen, reference, device=device, log=log, tell=tell)
+        run = PaddleComparison(pair, chosen, reference, device=device, log=log, progress=progress)
         del reference  # the comparison lets go of its parts when they are judged
         results = run.results()
     inputs = hashes(pair.named_arrays())
     report = Report(pair.name, tuple(results), environment, inputs, curves=run.curves)
     if out:
-        tell("the report")
+        progress("the report")
         report.save(Path(out))
     return report
 

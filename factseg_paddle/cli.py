@@ -158,6 +158,25 @@ class ArgumentParser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
 
+    @classmethod
+    def of_command(
+        cls, description: str, examples: str, *, command: str, prog: str
+    ) -> ArgumentParser:
+        """Return the parser of a `factseg NAME`, whose examples start it as the reader did.
+
+        Args:
+            description: what stands above the options.
+            examples: what stands below them; it says `factseg NAME`.
+            command: that `factseg NAME`.
+            prog: what was started: the same, or a file of scripts/ such as "train.py".
+        """
+        return cls(
+            prog=prog,
+            description=description,
+            epilog=help_text(examples, command, prog),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
     def add_opts(self, help: str) -> None:  # noqa: A002 - argparse's own word
         """Add `--opts KEY=VALUE …`; given twice, the second adds to the first."""
         self.add_argument(

@@ -77,8 +77,6 @@ def measure(folder: Path, repeats: int) -> dict:
         folder / "raw",
         folder / "prepared",
         num_workers=0,
-        say=lambda _: None,
-        track=lambda items, _: items,
     )
     raw = open_pairs(Data(dataset_root=str(folder / "raw"), cache_mb=100), "train")
     prepared = open_pairs(Data(dataset_root=str(folder / "prepared")), "train")

@@ -129,7 +129,7 @@ def scene_dataset(folder: Path) -> PatchDataset:
         raw / "train" / "images" / "images" / "P0000.png",
         raw / "train" / "masks" / "images" / "P0000_instance_color_RGB.png",
     )
-    prepare_isaid(raw, prepared, num_workers=0, say=lambda _: None, track=lambda items, _: items)
+    prepare_isaid(raw, prepared, num_workers=0)
     return PatchDataset(
         open_pairs(Data(dataset_root=str(prepared)), "train"),
         patch_size=PATCH,

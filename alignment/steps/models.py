@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from alignment.compare import TensorResult, absent
@@ -15,6 +15,7 @@ from alignment.recording.reference import ModelReference
 from alignment.recording.reprod_log import ReprodLog
 from alignment.recording.trace import Trace
 from alignment.recording.value_key import LOSS, Kind, ValueKey
+from alignment.steps.progress import Progress
 from alignment.weights.layout import to_torch_layout
 from alignment.weights.tensors import TensorSpec, WeightMap
 
@@ -35,7 +36,7 @@ class PaddleRuns:
         steps: the chosen steps.
         mode: "eval" or "train".
         log: takes the float32 values.
-        tell: told what is about to run.
+        progress: called with what is about to run.
         wrong_weights: {layer: its first tensor that differs}.
 
     Attributes:
@@ -52,12 +53,12 @@ class PaddleRuns:
         *,
         mode: str,
         log: ReprodLog,
-        tell: Callable[[str], None],
+        progress: Progress,
         wrong_weights: Mapping[str, str],
     ) -> None:
         self._side, self._reference, self._mode = side, reference, mode
         self._specs, self._weight_map = specs, weight_map
-        self._chosen, self._log, self._tell = steps, log, tell
+        self._chosen, self._log, self._progress = steps, log, progress
         self._judge = RunJudge(reference, weight_map)
         self._wrong_weights = wrong_weights
         self._steps = [step for step in MODEL_STEPS if step in steps]
@@ -105,7 +106,7 @@ class PaddleRuns:
         """Return the failure of a side that gives another value each time."""
         random = [self._reference.random]
         if ran:
-            self._tell("Paddle a second time")
+            self._progress("Paddle a second time")
             repeat = self._side.repeat(trace)
             random.append(repeat.randomness("Paddle", self._reference.dataflow))
         return [absent(str(r.location), None, r.reason, r.location) for r in random if r]
@@ -125,7 +126,7 @@ class PaddleRuns:
             layerwise, self._reference.dtype, self._weight_map, in_order, self._wrong_weights
         )
         notes = self.notes[self._steps[0]]
-        self._tell("Paddle layer by layer")
+        self._progress("Paddle layer by layer")
         try:
             mismatched_calls = self._side.layerwise(
                 layerwise, layers, judge.observe, dtype="float32", backward=backward
@@ -151,7 +152,7 @@ class PaddleRuns:
         *,
         backward: bool,
     ) -> None:
-        self._tell("Paddle layer by layer in float64")
+        self._progress("Paddle layer by layer in float64")
         try:
             self._side.layerwise(
                 layerwise,
@@ -165,7 +166,7 @@ class PaddleRuns:
 
     def _run(self, dtype: str) -> tuple[Trace, list[str], AlignmentError | None]:
         """Return what Paddle computes, the chosen steps it got through, and what stopped it."""
-        self._tell(f"Paddle {dtype}")
+        self._progress(f"Paddle {dtype}")
         trace, done = Trace(), []
         try:
             output = self._side.forward(dtype, trace)

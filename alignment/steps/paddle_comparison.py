@@ -18,7 +18,8 @@ from alignment.recording.trace import Trace
 from alignment.recording.value_key import LOSS
 from alignment.report.results import StepResult
 from alignment.steps.models import PaddleRuns
-from alignment.steps.torch_reference import Progress, runs_models
+from alignment.steps.progress import Progress
+from alignment.steps.torch_reference import runs_models
 from alignment.steps.train import PaddleTraining, free_losses
 from alignment.weights.layout import transferred_state
 from alignment.weights.matching import match
@@ -61,14 +62,14 @@ class PaddleComparison:
         *,
         device: str,
         log: ReprodLog,
-        tell: Progress,
+        progress: Progress,
     ) -> None:
         self.curves: dict[str, Sequence[float]] = {}
         self._pair, self._steps = pair, steps
         self._received, self._weights = reference.received, reference.weights
         self._specs, self._checks = reference.specs, reference.checks
         self._model, self._training = reference.model, reference.training
-        self._log, self._tell = log, tell
+        self._log, self._progress = log, progress
         self._side = _paddle_side(pair, device)
         self._map = match(
             reference.specs, self._side.tensors(), rename=pair.rename, convert=pair.convert or None
@@ -111,7 +112,7 @@ class PaddleComparison:
             self._steps,
             mode=self._pair.mode,
             log=self._log,
-            tell=self._tell,
+            progress=self._progress,
             wrong_weights=wrong_weights,
         )
         for step, judged in runs.judged().items():
@@ -119,14 +120,14 @@ class PaddleComparison:
             self._notes[step] += runs.notes[step]
 
     def _run_checks(self, step: str) -> None:
-        self._tell(f"{step}: Paddle's values")
+        self._progress(f"{step}: Paddle's values")
         ours, raised = checks.our_values(self._pair, step)
         self._log.write(step, "paddle", ours)
         self._results[step] += checks.judged(self._checks[step], ours, raised)
 
     def _run_train(self, reference: TrainingReference, dataflow: Dataflow) -> None:
         training = PaddleTraining(
-            self._side, reference, dataflow, self._map, log=self._log, tell=self._tell
+            self._side, reference, dataflow, self._map, log=self._log, progress=self._progress
         )
         try:
             judged = training.judged(self._weights)

@@ -1,13 +1,18 @@
-"""A progress bar on stderr, while somebody looks: the announced phases are its steps."""
+"""Progress of a comparison: each phase is announced, and a bar on stderr shows it."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+from alignment.steps.environment import give_back_free_memory
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+
+Progress: TypeAlias = Callable[[str], None]
+"""Function that is called with the name of each phase when it begins."""
 
 MODEL_STEPS = {"forward", "loss", "backward"}
 
@@ -19,7 +24,7 @@ TORCH_TRAINING, PADDLE_TRAINING = 4, 2
 
 
 class ProgressBar:
-    """Called with what is about to run; shows nothing where stderr is not a terminal.
+    """A `Progress` that is shown, while somebody looks: nothing where stderr is no terminal.
 
     Args:
         phases: how many calls are expected; the bar grows where there are more.
@@ -54,6 +59,17 @@ class ProgressBar:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def freeing_memory(progress: Progress | None) -> Progress:
+    """Return a progress that gives free memory back first, which keeps the peak down."""
+
+    def begin(phase: str) -> None:
+        give_back_free_memory()
+        if progress:
+            progress(phase)
+
+    return begin
 
 
 def expected_phases(

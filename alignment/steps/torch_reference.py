@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,14 +18,12 @@ from alignment.recording.reference import ModelReference, Reference
 from alignment.recording.reprod_log import ReprodLog
 from alignment.recording.trace import Trace
 from alignment.recording.value_key import LOSS, Kind, ValueKey
-from alignment.steps.environment import environment_of, give_back_free_memory
+from alignment.steps.environment import environment_of
+from alignment.steps.progress import Progress, freeing_memory
 from alignment.steps.train import run_torch_train
 
 if TYPE_CHECKING:
     from alignment.torch_side.runner import TorchSide
-
-
-Progress = Callable[[str], None]
 
 
 def run_torch(
@@ -43,19 +41,19 @@ def run_torch(
         steps: names of steps.
         device: "cpu" or "gpu".
         out: folder for torch's reprod_log files.
-        progress: told what is about to run.
+        progress: called with what is about to run.
 
     Raises:
         AlignmentError: the torch side could not be run.
     """
-    tell, log = freeing_memory(progress), ReprodLog(out)
+    progress, log = freeing_memory(progress), ReprodLog(out)
     side = _torch_side(pair, device)
     received = side.received()
     log.write("data", "torch", received)
-    model = _model_reference(side, steps, log, tell) if runs_models(steps) else None
+    model = _model_reference(side, steps, log, progress) if runs_models(steps) else None
     training = None
     if "train" in steps:
-        training = run_torch_train(side, model.dataflow if model else Dataflow(), log, tell)
+        training = run_torch_train(side, model.dataflow if model else Dataflow(), log, progress)
     return Reference(
         pair.name,
         pair.mode,
@@ -64,40 +62,40 @@ def run_torch(
         received=received,
         model=model,
         training=training,
-        checks=_checks(pair, steps, log, tell),
+        checks=_checks(pair, steps, log, progress),
         environment=environment_of("torch"),
     )
 
 
 def _checks(
-    pair: Pair, steps: Sequence[str], log: ReprodLog, tell: Progress
+    pair: Pair, steps: Sequence[str], log: ReprodLog, progress: Progress
 ) -> dict[str, dict[str, np.ndarray]]:
     values = {}
     for step in steps:
         if step in pair.checks:
-            tell(f"{step}: the reference's values")
+            progress(f"{step}: the reference's values")
             values[step] = checks.reference_values(pair, step)
             log.write(step, "torch", values[step])
     return values
 
 
 def _model_reference(
-    side: TorchSide, steps: Sequence[str], log: ReprodLog, tell: Progress
+    side: TorchSide, steps: Sequence[str], log: ReprodLog, progress: Progress
 ) -> ModelReference:
     """Run torch's model in both dtypes, a second time, and layer by layer."""
     backward, notes = "backward" in steps, []
-    exact, discontinuities = _exact_run(side, notes, tell, backward=backward)
-    tell("torch float32")
+    exact, discontinuities = _exact_run(side, notes, progress, backward=backward)
+    progress("torch float32")
     trace = side.run("float32", backward=backward).trace
     log.write_trace(steps, "torch", trace.values)
-    tell("torch a second time")
+    progress("torch a second time")
     repeat = side.repeat(trace)
     judged_by, dtype = (exact, "float64") if exact else (trace, "float32")
     gradients = judged_by.of_kind(Kind.MODEL_GRAD_OUTPUT) if backward else {}
-    layerwise = _layerwise(side, dtype, gradients, notes, tell)
+    layerwise = _layerwise(side, dtype, gradients, notes, progress)
     sensitivity = {}
     if exact and side.pair.mode == "train":
-        tell("torch float64, perturbed")
+        progress("torch float64, perturbed")
         sensitivity = side.sensitivity(exact)
     at_outputs = {
         key: array
@@ -119,10 +117,10 @@ def _model_reference(
 
 
 def _exact_run(
-    side: TorchSide, notes: list[str], tell: Progress, *, backward: bool
+    side: TorchSide, notes: list[str], progress: Progress, *, backward: bool
 ) -> tuple[Trace | None, dict[ValueKey, np.ndarray]]:
     """Return the run in float64, None where torch can't, and where its loss's gradient jumps."""
-    tell("torch float64")
+    progress("torch float64")
     try:
         exact = side.run("float64", backward=backward)
     except AlignmentError as error:
@@ -130,7 +128,7 @@ def _exact_run(
         return None, {}
     if not exact.trace.of_kind(Kind.MODEL_GRAD_OUTPUT):
         return exact.trace, {}
-    tell("torch float64, the loss at perturbed outputs")
+    progress("torch float64, the loss at perturbed outputs")
     return exact.trace, side.gradient_discontinuities(exact)
 
 
@@ -139,9 +137,9 @@ def _layerwise(
     dtype: str,
     gradients: Mapping[str, np.ndarray],
     notes: list[str],
-    tell: Progress,
+    progress: Progress,
 ) -> LayerwiseReference | None:
-    tell("torch layer by layer")
+    progress("torch layer by layer")
     try:
         return side.layerwise(dtype, gradients)
     except AlignmentError as error:
@@ -168,17 +166,6 @@ def _rounding(
         # torch's own sum may be exact by luck where large terms cancel.
         errors[LOSS] = max(errors[LOSS], 2.0**-24 * exact.loss_terms / loss)
     return errors
-
-
-def freeing_memory(progress: Progress | None) -> Progress:
-    """Told what is about to run: gives free memory back first, which keeps the peak down."""
-
-    def tell(message: str) -> None:
-        give_back_free_memory()
-        if progress:
-            progress(message)
-
-    return tell
 
 
 def _torch_side(pair: Pair, device: str) -> TorchSide:

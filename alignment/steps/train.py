@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +15,7 @@ from alignment.recording.reference import TrainingReference
 from alignment.recording.reprod_log import ReprodLog
 from alignment.recording.trace import Trace
 from alignment.recording.train_record import TrainState, rounded
+from alignment.steps.progress import Progress
 from alignment.weights.tensors import WeightMap
 
 if TYPE_CHECKING:
@@ -24,11 +25,9 @@ if TYPE_CHECKING:
 PERTURBED_RUNS = 3
 """Free runs of torch from weights moved by one rounding: the band of what rounding does."""
 
-Progress = Callable[[str], None]
-
 
 def run_torch_train(
-    side: TorchSide, dataflow: Dataflow, log: ReprodLog, tell: Progress
+    side: TorchSide, dataflow: Dataflow, log: ReprodLog, progress: Progress
 ) -> TrainingReference:
     """Return torch's steps, which are run when asked for, and its free runs.
 
@@ -36,7 +35,7 @@ def run_torch_train(
         side: the torch side.
         dataflow: of torch's model, which says where a random value comes from.
         log: takes the losses of the free run.
-        tell: told what is about to run.
+        progress: called with what is about to run.
     """
     dtype, notes = "float64", []
     try:
@@ -44,10 +43,10 @@ def run_torch_train(
     except AlignmentError as error:
         dtype = "float32"
         notes.append(f"trained in float32, since {error}")
-    tell("torch trains freely")
+    progress("torch trains freely")
     runs = [side.free_run()]
     for seed in range(PERTURBED_RUNS):
-        tell(f"torch trains freely, moved by one rounding ({seed + 1} of {PERTURBED_RUNS})")
+        progress(f"torch trains freely, moved by one rounding ({seed + 1} of {PERTURBED_RUNS})")
         runs.append(side.free_run(np.random.default_rng(seed)))
     log.write("train", "torch", _losses(runs[0]))
     first = side.run("float32", backward=False, mode="train").trace
@@ -74,7 +73,7 @@ class PaddleTraining:
         dataflow: of torch's model, which says where a random value comes from.
         weight_map: which torch tensor is which Paddle tensor.
         log: takes the losses of the free run.
-        tell: told what is about to run.
+        progress: called with what is about to run.
 
     Attributes:
         notes: remarks for the report, complete after `judged`.
@@ -89,10 +88,10 @@ class PaddleTraining:
         weight_map: WeightMap,
         *,
         log: ReprodLog,
-        tell: Progress,
+        progress: Progress,
     ) -> None:
         self._side, self._reference, self._dataflow = side, reference, dataflow
-        self._weight_map, self._log, self._tell = weight_map, log, tell
+        self._weight_map, self._log, self._progress = weight_map, log, progress
         self.notes = list(reference.notes)
         self.curves: dict[str, Sequence[float]] = {}
 
@@ -108,7 +107,7 @@ class PaddleTraining:
                 raise
             self.notes.append(f"Paddle trained in float32, since {error}")
             results += self._steps("float32", before)
-        self._tell("Paddle trains freely")
+        self._progress("Paddle trains freely")
         with self._side.training("float32", self._weight_map) as trainer:
             losses = list(trainer.losses(self._reference.count))
         self._log.write("train", "paddle", _losses(losses))
@@ -124,7 +123,7 @@ class PaddleTraining:
         with self._side.training(dtype, self._weight_map) as trainer:
             for step in reference.steps(reference.dtype):
                 record = step.record
-                self._tell(f"train step {record.step + 1} of {reference.count}")
+                self._progress(f"train step {record.step + 1} of {reference.count}")
                 try:
                     trainer.restore(record.step, before)
                 except StateRefusedError as error:
@@ -139,7 +138,7 @@ class PaddleTraining:
         return results
 
     def _randomness(self) -> list[TensorResult]:
-        self._tell("Paddle a second time")
+        self._progress("Paddle a second time")
         first = Trace()
         self._side.forward("float32", first, "train")
         paddle = self._side.repeat(first, "train").randomness("Paddle", self._dataflow)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from factseg_paddle.cli import ArgumentParser, exit_with_error, help_text
+from factseg_paddle.cli import ArgumentParser, exit_with_error
 from factseg_paddle.folders import base_folder
 
 COMMAND = "factseg curves"
@@ -30,12 +29,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = COMMAND) -> int:
         argv: arguments, those of the process where None.
         prog: what messages call the program.
     """
-    parser = ArgumentParser(
-        prog=prog,
-        description=__doc__,
-        epilog=help_text(EXAMPLES, COMMAND, prog),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = ArgumentParser.of_command(__doc__, EXAMPLES, command=COMMAND, prog=prog)
     parser.add_argument("logs", nargs="+", type=Path, metavar="LOG", help="one or more logs")
     parser.add_argument(
         "--output", type=Path, help=".png, .svg or .pdf (default output/curves.png here)"

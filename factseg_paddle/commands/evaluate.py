@@ -8,17 +8,15 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from factseg_paddle.cli import (
     ArgumentParser,
     Stopped,
     configure_threads,
     exit_with_error,
-    help_text,
     importing_paddle,
     stop_on_signals,
 )
+from factseg_paddle.commands.progress_bar import ProgressBar
 from factseg_paddle.folders import base_folder
 
 COMMAND = "factseg evaluate"
@@ -65,9 +63,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = COMMAND) -> int:
 
 
 def _evaluate(args: argparse.Namespace, changes: dict, prog: str) -> int:
-    def say(sentence: str) -> None:
-        print(sentence, file=sys.stderr)
-
+    progress = ProgressBar("window")
     try:
         with importing_paddle():
             from factseg_paddle.engine.evaluation.run import EvaluationRun
@@ -78,16 +74,15 @@ def _evaluate(args: argparse.Namespace, changes: dict, prog: str) -> int:
             config=args.config,
             opts=args.opts,
             changes=changes,
-            say=say,
+            progress=progress,
         )
-        total = run.inputs_left
     except (ImportError, ValueError, OSError) as error:
         return exit_with_error(prog, error)
     try:
-        with tqdm(total=total, desc="evaluating", unit="window", file=sys.stderr) as bar:
-            evaluated = run.run(bar.update, worst=args.worst)
+        with progress:
+            evaluated = run.run(progress, worst=args.worst)
     except (ValueError, OSError) as error:
-        say(f"{prog}: {error}; the images that are done are kept")
+        progress.log(f"{prog}: {error}; the images that are done are kept")
         return 1
     metrics = evaluated.metrics
     print(class_table(metrics.class_iou, metrics.mean_iou))
@@ -97,12 +92,7 @@ def _evaluate(args: argparse.Namespace, changes: dict, prog: str) -> int:
 
 
 def _parser(prog: str) -> ArgumentParser:
-    parser = ArgumentParser(
-        prog=prog,
-        description=__doc__,
-        epilog=help_text(EXAMPLES, COMMAND, prog),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = ArgumentParser.of_command(__doc__, EXAMPLES, command=COMMAND, prog=prog)
     add = parser.add_argument
     add("--weights", required=True, type=Path, help=".pdparams file or checkpoint folder")
     text = "a recipe's name or a YAML file (default: the one that lies with the weights)"

@@ -9,17 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from factseg_paddle.cli import (
     ArgumentParser,
     Stopped,
     configure_threads,
     exit_with_error,
-    help_text,
     importing_paddle,
     stop_on_signals,
 )
+from factseg_paddle.commands.progress_bar import ProgressBar
 from factseg_paddle.folders import base_folder
 
 if TYPE_CHECKING:
@@ -83,27 +81,16 @@ def _predict(args: argparse.Namespace, changes: dict, prog: str) -> int:
 
 
 def _run(run: PredictionRun, output: Path) -> list:
-    # nothing is drawn before the first image says how many windows it takes
-    with tqdm(unit="window", file=sys.stderr, delay=1e-3) as bar:
-
-        def start(path: Path, windows: int) -> None:
-            bar.set_description(path.name, refresh=False)
-            bar.reset(windows)
-
-        def report(result: object) -> None:
-            with bar.external_write_mode(file=sys.stdout):
-                print(run.line(result), file=sys.stdout if result else sys.stderr, flush=True)
-
-        return run.run(output, on_start=start, on_inputs=bar.update, on_result=report)
+    results = []
+    with ProgressBar("window") as progress:
+        for result in run.results(output, progress):
+            progress.write(run.line(result), sys.stdout if result else sys.stderr)
+            results.append(result)
+    return results
 
 
 def _parser(prog: str) -> ArgumentParser:
-    parser = ArgumentParser(
-        prog=prog,
-        description=__doc__,
-        epilog=help_text(EXAMPLES, COMMAND, prog),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = ArgumentParser.of_command(__doc__, EXAMPLES, command=COMMAND, prog=prog)
     add = parser.add_argument
     add("--weights", required=True, type=Path, help=".pdparams file or checkpoint folder")
     add("--input", required=True, type=Path, help="an image or a folder of images")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
-from factseg_paddle.cli import ArgumentParser, exit_with_error, help_text
+from factseg_paddle.cli import ArgumentParser, exit_with_error
+from factseg_paddle.commands.progress_bar import ProgressBar
 
 COMMAND = "factseg prepare"
 
@@ -35,12 +34,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = COMMAND) -> int:
         argv: arguments, those of the process where None.
         prog: what messages call the program.
     """
-    parser = ArgumentParser(
-        prog=prog,
-        description=__doc__,
-        epilog=help_text(EXAMPLES, COMMAND, prog),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = ArgumentParser.of_command(__doc__, EXAMPLES, command=COMMAND, prog=prog)
     parser.add_argument(
         "--dataset_root", type=Path, default=Path("data/isaid"), help="default data/isaid"
     )
@@ -82,9 +76,10 @@ def _run(args: argparse.Namespace, prog: str) -> int:
     try:
         if args.check:
             return _check(args, num_workers)
-        done = prepare_isaid(
-            args.dataset_root, args.output, num_workers=num_workers, say=_say, track=_track
-        )
+        with ProgressBar("pair", log_to=sys.stdout) as progress:
+            done = prepare_isaid(
+                args.dataset_root, args.output, num_workers=num_workers, progress=progress
+            )
     except (PrepareError, BrokenProcessPool) as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return 1
@@ -104,19 +99,12 @@ def _check(args: argparse.Namespace, num_workers: int) -> int:
         if args.config
         else Data(dataset_root=str(args.dataset_root.absolute()))
     )
-    checked = check_data(data, num_workers=num_workers, track=_track)
+    with ProgressBar("pair") as progress:
+        checked = check_data(data, num_workers=num_workers, progress=progress)
     for problem in checked.problems:
         print(problem)
     print(f"{args.config or args.dataset_root}: {checked}")
     return 0 if checked else 1
-
-
-def _say(sentence: str) -> None:
-    print(sentence, flush=True)  # before the progress bar, also into a file
-
-
-def _track(items: Iterable, total: int) -> Iterable:
-    return tqdm(items, total=total, unit="pair", file=sys.stderr)
 
 
 def _stop(*_: object) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
-from factseg_paddle.cli import ArgumentParser, exit_with_error, help_text
+from factseg_paddle.cli import ArgumentParser, exit_with_error
+from factseg_paddle.commands.progress_bar import ProgressBar
 
 COMMAND = "factseg sample"
 
@@ -28,12 +25,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = COMMAND) -> int:
         argv: arguments, those of the process where None.
         prog: what messages call the program.
     """
-    parser = ArgumentParser(
-        prog=prog,
-        description=__doc__,
-        epilog=help_text(EXAMPLES, COMMAND, prog),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = ArgumentParser.of_command(__doc__, EXAMPLES, command=COMMAND, prog=prog)
     parser.add_argument("--output", required=True, type=Path, help="folder to make")
     parser.add_argument("--images", type=int, default=8, help="number (default 8), 1 in 4 for val")
     parser.add_argument("--size", type=int, default=512, help="side in pixels (default 512)")
@@ -42,13 +34,10 @@ def main(argv: Sequence[str] | None = None, *, prog: str = COMMAND) -> int:
     try:
         from factseg_paddle.data.synthetic.scenes import make_sample_dataset
 
-        summary = make_sample_dataset(
-            args.output,
-            images=args.images,
-            size=args.size,
-            seed=args.seed,
-            track=lambda numbers: tqdm(numbers, desc="painting", unit="image", file=sys.stderr),
-        )
+        with ProgressBar("image") as progress:
+            summary = make_sample_dataset(
+                args.output, images=args.images, size=args.size, seed=args.seed, progress=progress
+            )
     except (ImportError, ValueError) as error:
         return exit_with_error(prog, error)
     except OSError as error:

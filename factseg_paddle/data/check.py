@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +23,7 @@ from factseg_paddle.data.layouts.pair_files import (
 )
 from factseg_paddle.data.open import class_names_of, coding_of, find_pairs
 from factseg_paddle.data.workers import run_tasks
-
-Track = Callable[[Iterable, int], Iterable]
+from factseg_paddle.progress import NO_PROGRESS, Progress
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class DataCheck:
         return f"{images} images: {verdict}; pixels: {seen}{nowhere}"
 
 
-def check_data(data: Data, *, num_workers: int, track: Track) -> DataCheck:
+def check_data(data: Data, *, num_workers: int, progress: Progress = NO_PROGRESS) -> DataCheck:
     """Read every file of all splits of the data, and list all problems.
 
     A missing mask, a file that is truncated, damaged or no image, 16 bits a channel, colours or
@@ -70,7 +69,7 @@ def check_data(data: Data, *, num_workers: int, track: Track) -> DataCheck:
     Args:
         data: the configured data set.
         num_workers: processes; 0 works in this one.
-        track: wraps the iteration over a number of files, for a progress bar.
+        progress: counts the pairs.
 
     Raises:
         DataError: there is nothing to look at.
@@ -78,7 +77,7 @@ def check_data(data: Data, *, num_workers: int, track: Track) -> DataCheck:
     """
     root = Path(data.dataset_root)
     if data.kind == "isaid" and (root / STORE_FILE).is_file():
-        return _check_store(root, num_workers, track)
+        return _check_store(root, num_workers, progress)
     splits = _splits(data)
     coding = coding_of(data)
     tasks = [_Task(pair, coding) for pairs in splits.values() for pair in pairs]
@@ -88,8 +87,10 @@ def check_data(data: Data, *, num_workers: int, track: Track) -> DataCheck:
         for mask in masks_without_image(root, split)
     ]
     pixels = np.zeros(data.num_classes, dtype=np.int64)
+    progress.start(len(tasks))
     with closing(run_tasks(_check_pair, tasks, num_workers)) as results:
-        for found in track(results, len(tasks)):
+        for found in results:
+            progress.advance()
             problems += found.problems
             pixels += found.pixels
     if not problems and np.count_nonzero(pixels) < 2:
@@ -167,7 +168,7 @@ class _StoredTask:
     record: object
 
 
-def _check_store(root: Path, num_workers: int, track: Track) -> DataCheck:
+def _check_store(root: Path, num_workers: int, progress: Progress) -> DataCheck:
     from factseg_paddle.data.store.files import load_store, split_folder
 
     store = load_store(root)
@@ -181,8 +182,10 @@ def _check_store(root: Path, num_workers: int, track: Track) -> DataCheck:
         for pair in pairs
     ]
     problems: list[str] = []
+    progress.start(len(tasks))
     with closing(run_tasks(_check_stored, tasks, num_workers)) as results:
-        for found in track(results, len(tasks)):
+        for found in results:
+            progress.advance()
             problems += found
     images = {split: len(pairs) for split, pairs in store.pairs.items()}
     return DataCheck(ISAID_CLASSES, images, None, tuple(problems))

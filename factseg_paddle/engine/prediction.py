@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,11 +21,12 @@ from factseg_paddle.inference.predict_files import (
     FileResult,
     Masks,
     find_images,
-    predict_files,
+    iter_predictions,
 )
 from factseg_paddle.inference.predictor import counted, network_predictor
 from factseg_paddle.inference.sliding_window import SlidingWindow
 from factseg_paddle.inference.visualize import Classes
+from factseg_paddle.progress import NO_PROGRESS, Progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,27 +77,27 @@ class PredictionRun:
         )
         return cls(files, engine, classes_of(data), masks_of(data, masks), restored)
 
-    def run(
+    def results(
         self,
         output: Path,
-        *,
-        on_start: Callable[[Path, int], None] = lambda *_: None,
-        on_inputs: Callable[[int], None] = lambda _: None,
-        on_result: Callable[[FileResult], None] = lambda _: None,
-    ) -> list[FileResult]:
-        """Predict all files; see `predict_files`. `on_inputs` is told of each batch's size.
+        progress: Progress = NO_PROGRESS,
+    ) -> Iterator[FileResult]:
+        """Yield what became of each file, which is predicted when its result is asked for.
+
+        Args:
+            output: folder of the pictures.
+            progress: counts each file's windows.
 
         Raises:
             OSError: the folders under `output` can't be made.
         """
-        return predict_files(
+        return iter_predictions(
             self.files,
             output,
-            replace(self.engine, predict=counted(self.engine.predict, on_inputs)),
+            replace(self.engine, predict=counted(self.engine.predict, progress)),
             self.classes,
             masks=self.masks,
-            on_start=on_start,
-            on_result=on_result,
+            progress=progress,
         )
 
     def line(self, result: FileResult) -> str:

@@ -14,7 +14,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+from factseg_paddle.data.images.headers import PNG_SIGNATURE
+
 _RGB, _PALETTE = 2, 3
 _UNFILTERED, _UP = 0, 2
 _COMPRESSION = 4  # photographs: twice as fast as zlib's usual 6, files 2 % larger
@@ -67,7 +68,7 @@ def png_strips(
             height += len(rows)
             _chunk(file, b"IDAT", compressor.compress(lines.tobytes()))
 
-        file.write(_SIGNATURE)
+        file.write(PNG_SIGNATURE)
         _header(file, width, 0, palette is not None)
         if palette is not None:
             _chunk(file, b"PLTE", np.ascontiguousarray(palette, np.uint8).tobytes())
@@ -76,7 +77,7 @@ def png_strips(
             raise ValueError(f"no rows were written to {path.name}")
         _chunk(file, b"IDAT", compressor.flush())
         _chunk(file, b"IEND", b"")
-        file.seek(len(_SIGNATURE))
+        file.seek(len(PNG_SIGNATURE))
         _header(file, width, height, palette is not None)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from factseg_paddle.inference.pictures import error_picture, overlay_picture
 from factseg_paddle.inference.png_strips import png_strips
 from factseg_paddle.inference.sliding_window import SlidingWindow
 from factseg_paddle.inference.visualize import Classes
+from factseg_paddle.progress import NO_PROGRESS, Progress
 
 KINDS = ("index", "color", "overlay", "error")
 """Folders of the pictures."""
@@ -94,17 +95,19 @@ def output_names(files: Sequence[Path]) -> list[str]:
     return stems if len(set(stems)) == len(stems) else [file.name for file in files]
 
 
-def predict_files(
+def iter_predictions(
     files: Sequence[Path],
     output: Path,
     engine: SlidingWindow,
     classes: Classes,
     *,
     masks: Masks | None = None,
-    on_start: Callable[[Path, int], None] = lambda *_: None,
-    on_result: Callable[[FileResult], None] = lambda _: None,
-) -> list[FileResult]:
-    """Predict files one after the other; one that fails is reported and the rest go on.
+    progress: Progress = NO_PROGRESS,
+) -> Iterator[FileResult]:
+    """Yield what became of each file, which is predicted when its result is asked for.
+
+    One that fails is reported and the rest go on. What is wrong with the arguments is raised at
+    once, before the first file.
 
     A file's pictures appear together when all are complete: `output/index/NAME.png` (indices, with
     the palette), `color/NAME.png`, `overlay/NAME.png`, and `error/NAME.png` where there is a mask.
@@ -115,8 +118,11 @@ def predict_files(
         engine: the window and the network.
         classes: names and colours.
         masks: where masks lie and what reads them; None draws no error maps.
-        on_start: is told of each file when it is open, and how many inputs of the network it takes.
-        on_result: is told what became of each.
+        progress: begins to count when a file is open, to the number of the network's inputs that
+            it takes; a predictor that is `counted` advances it.
+
+    Returns:
+        What became of each file.
 
     Raises:
         ValueError: a picture would be written over an image or a mask.
@@ -129,13 +135,24 @@ def predict_files(
     for kind in kinds:
         (output / kind).mkdir(parents=True, exist_ok=True)
         remove_leftovers_of(output / kind / f"{name}.png" for name in names)
-    results = []
-    for path, name, mask in zip(files, names, found, strict=True):
+    jobs = list(zip(files, names, found, strict=True))
+    return _predict_each(jobs, output, engine, classes, masks, progress)
+
+
+def _predict_each(
+    jobs: Sequence[tuple[Path, str, Path | None]],
+    output: Path,
+    engine: SlidingWindow,
+    classes: Classes,
+    masks: Masks | None,
+    progress: Progress,
+) -> Iterator[FileResult]:
+    for path, name, mask in jobs:
         nothing = np.zeros(len(classes.names), np.int64)
         try:
             refuse_other_names(path)
             with open_image(path) as source:
-                on_start(path, engine.count(source.height, source.width))
+                progress.start(engine.count(source.height, source.width), path.name)
                 truth = _read_truth(masks, mask, path, source) if mask else None
                 result = _predict_image(path, source, truth, output, name, engine, classes)
         # a damaged file, one too large, a full disk: what the next file may not suffer from
@@ -145,9 +162,7 @@ def predict_files(
             result = FileResult(path, (), nothing, problem)
         except MemoryError:
             result = FileResult(path, (), nothing, f"{shown(str(path))} does not fit into memory")
-        results.append(result)
-        on_result(result)
-    return results
+        yield result
 
 
 def _refuse_to_overwrite(read: Sequence[Path], targets: Sequence[Path]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import paddle
 import paddle.nn.functional as F
@@ -12,6 +10,7 @@ from paddle import nn
 from factseg_paddle.inference.sliding_window import Predict
 from factseg_paddle.losses import joint_probability
 from factseg_paddle.models import FactSegOutput, SegmentationOutput
+from factseg_paddle.progress import Progress
 
 
 def network_predictor(model: nn.Layer) -> Predict:
@@ -39,15 +38,15 @@ def network_predictor(model: nn.Layer) -> Predict:
     return predict
 
 
-def counted(predict: Predict, on_inputs: Callable[[int], None]) -> Predict:
+def counted(predict: Predict, progress: Progress) -> Predict:
     """Return the same predictor, which tells after each call how many images it was given."""
 
-    def predict_and_tell(images: np.ndarray) -> np.ndarray:
+    def predict_and_count(images: np.ndarray) -> np.ndarray:
         probabilities = predict(images)
-        on_inputs(len(images))
+        progress.advance(len(images))
         return probabilities
 
-    return predict_and_tell
+    return predict_and_count
 
 
 def _probability(output: FactSegOutput | SegmentationOutput) -> paddle.Tensor:

@@ -24,7 +24,6 @@ from factseg_paddle.cli import (
     Stopped,
     configure_threads,
     exit_with_error,
-    help_text,
     stop_on_signals,
 )
 from factseg_paddle.folders import base_folder
@@ -132,12 +131,7 @@ def _row(
 
 
 def _parser(prog: str) -> ArgumentParser:
-    parser = ArgumentParser(
-        prog=prog,
-        description=__doc__,
-        epilog=help_text(EXAMPLES, COMMAND, prog),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = ArgumentParser.of_command(__doc__, EXAMPLES, command=COMMAND, prog=prog)
     add = parser.add_argument
     add("--networks", nargs="+", metavar="NAME", help="of list_models() (default: all)")
     add("--num_classes", type=_positive, default=16, help="with the background (default 16)")

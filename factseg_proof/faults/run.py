@@ -14,7 +14,8 @@ from alignment.recording.reprod_log import ReprodLog
 from alignment.report.report import Report
 from alignment.steps.environment import random_states_kept
 from alignment.steps.paddle_comparison import PaddleComparison
-from alignment.steps.torch_reference import freeing_memory, run_torch
+from alignment.steps.progress import freeing_memory
+from alignment.steps.torch_reference import run_torch
 from factseg_proof.faults.fault import Fault
 from factseg_proof.faults.outcomes import Outcome
 from factseg_proof.faults.padiff_record import padiff_verdicts
@@ -80,7 +81,7 @@ def _compared(pair: Pair, steps: Sequence[str], reference: Reference, folder: Pa
             reference,
             device="cpu",
             log=ReprodLog(folder),
-            tell=freeing_memory(None),
+            progress=freeing_memory(None),
         )
         return Report(pair.name, tuple(comparison.results()), environment={}, inputs={})
 

@@ -28,7 +28,7 @@ def network(*_):
 
 def make_sample(folder: Path) -> Path:
     """Two validation images of 96 x 96; their folder."""
-    make_sample_dataset(folder, images=8, size=96, seed=0, track=iter)
+    make_sample_dataset(folder, images=8, size=96, seed=0)
     return folder
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from factseg_paddle.data.images import png
 from factseg_paddle.data.images import sbd_masks as sbd
+from factseg_paddle.data.images.headers import PNG_SIGNATURE
 from factseg_paddle.data.images.palettes import IGNORE_INDEX, ISAID_PALETTE, color_to_index
 from factseg_paddle.files import atomic_write
 
@@ -145,7 +146,7 @@ def _read_file(path: Path, kind: str) -> bytes:
 
 def _decode(data: bytes) -> np.ndarray:
     """Decode to [H, W] or [H, W, 3 or 4] uint8, channels in OpenCV's order BGR(A)."""
-    if data.startswith(png.SIGNATURE):
+    if data.startswith(PNG_SIGNATURE):
         # before OpenCV does: libpng would print its complaint on stderr and name no file
         png.read_chunks(data)
     elif data.startswith(_JPEG_SIGNATURE) and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
@@ -178,7 +179,7 @@ def _decode_mask(data: bytes, coding: MaskCoding) -> np.ndarray:
         return _check_indices(sbd.decode_segmentation(data), coding)
     if data.startswith(_JPEG_SIGNATURE):
         raise ValueError("is a JPEG, which changes colours and indices; save masks as PNG")
-    if not data.startswith(png.SIGNATURE):
+    if not data.startswith(PNG_SIGNATURE):
         pixels = _decode(data)
         return _grey(pixels, coding) if pixels.ndim == 2 else _colors(_as_rgb(pixels), coding)
     stored = png.read_stored(data)

@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     import rasterio
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by the colour type of the IHDR chunk
 
 
@@ -45,7 +45,7 @@ def read_header(path: Path) -> ImageHeader:
     """
     with path.open("rb") as file:
         start = file.read(26)
-    if not start.startswith(_PNG_SIGNATURE):
+    if not start.startswith(PNG_SIGNATURE):
         return _read_other(path)
     if len(start) < 26 or start[12:16] != b"IHDR" or start[25] not in _PNG_CHANNELS:
         raise ValueError(f"{path} is truncated or damaged; copy or download it again")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL.PngImagePlugin import ChunkStream, PngImageFile, putchunk
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
+from factseg_paddle.data.images.headers import PNG_SIGNATURE
 
 MAX_PIXELS = 1 << 30
 """Limit for one file, the same as OpenCV's for images, so the mask of any image is read."""
@@ -59,13 +59,13 @@ def read_chunks(data: bytes) -> Chunks:
     """Read the type and content of each chunk up to IEND, and check its checksum.
 
     Args:
-        data: the content of a file that begins with SIGNATURE.
+        data: the content of a file that begins with PNG_SIGNATURE.
 
     Raises:
         ValueError: a chunk is cut off or changed; the sentence goes on after the file's name.
     """
     stream = io.BytesIO(data)
-    stream.seek(len(SIGNATURE))
+    stream.seek(len(PNG_SIGNATURE))
     chunks, reader = [], ChunkStream(stream)
     try:
         while not chunks or chunks[-1][0] != b"IEND":
@@ -86,7 +86,7 @@ def read_stored(data: bytes) -> StoredPixels:
     grey image is dropped. Of an animation, the image is read that viewers without animation show.
 
     Args:
-        data: the content of a file that begins with SIGNATURE.
+        data: the content of a file that begins with PNG_SIGNATURE.
 
     Raises:
         ValueError: the file is truncated, damaged or incomplete, or has 16 bits a channel; the
@@ -128,7 +128,7 @@ def _essential(chunks: Chunks) -> io.BytesIO:
         SyntaxError: a chunk is marked as essential but is not in the standard.
     """
     stream = io.BytesIO()
-    stream.write(SIGNATURE)
+    stream.write(PNG_SIGNATURE)
     for kind, content in chunks:
         if kind in _ESSENTIAL:
             putchunk(stream, kind, content)

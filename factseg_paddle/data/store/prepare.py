@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -37,6 +37,7 @@ from factseg_paddle.data.store.files import (
 )
 from factseg_paddle.data.workers import run_tasks
 from factseg_paddle.files import atomic_write_all, sha256_of_file
+from factseg_paddle.progress import NO_PROGRESS, Progress
 
 SPLITS = ("train", "val")
 KINDS = ("images", "masks", "records")
@@ -80,8 +81,7 @@ def prepare_isaid(
     output: Path,
     *,
     num_workers: int,
-    say: Callable[[str], None],
-    track: Callable[[Iterable, int], Iterable],
+    progress: Progress = NO_PROGRESS,
 ) -> PreparedStore:
     """Make the store, or continue one.
 
@@ -89,8 +89,7 @@ def prepare_isaid(
         dataset_root: iSAID as the original lays it; a split without images is left out.
         output: folder of the store, new, empty or a store.
         num_workers: processes; 0 works in this one.
-        say: takes sentences, the first of them the space that is needed.
-        track: wraps the iteration over a number of pairs, for a progress bar.
+        progress: takes a line on the space that is needed, and counts the pairs.
 
     Raises:
         DataError: the data are absent or their headers do not fit; nothing was written.
@@ -110,14 +109,14 @@ def prepare_isaid(
         for task, header in zip(tasks, headers.images, strict=True)
         if task not in done and header is not None
     )
-    _check_space(output, need, f"{len(todo)} of {len(tasks)} pairs to prepare", say)
+    _check_space(output, need, f"{len(todo)} of {len(tasks)} pairs to prepare", progress)
     with _only_one(output):
         if todo:
             # before the folders: by it the next run knows them as its own
             save_store(output, Store(complete=False, pairs={}))
             for task, kind in product(todo, KINDS):
                 (task.folder / kind).mkdir(parents=True, exist_ok=True)
-        problems = _run(todo, done, num_workers, track) if todo else []
+        problems = _run(todo, done, num_workers, progress) if todo else []
         if problems:
             raise PrepareError(
                 f"{len(problems)} of {len(tasks)} pairs are not prepared, mend them and run this "
@@ -201,10 +200,12 @@ def _record_of(task: _Task) -> StoredPair | None:
     return record if unchanged and size_problem(task.folder, record) is None else None
 
 
-def _check_space(output: Path, need: int, what: str, say: Callable[[str], None]) -> None:
+def _check_space(output: Path, need: int, what: str, progress: Progress) -> None:
     place = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
     free = shutil.disk_usage(place).free
-    say(f"{what}: about {_gigabytes(need)} are needed, {_gigabytes(free)} are free at {place}")
+    progress.log(
+        f"{what}: about {_gigabytes(need)} are needed, {_gigabytes(free)} are free at {place}"
+    )
     if need > free:
         raise DataError(
             f"{output} needs {_gigabytes(need)} and {_gigabytes(free)} are free; make room or give "
@@ -216,13 +217,15 @@ def _run(
     todo: list[_Task],
     done: dict[_Task, StoredPair],
     num_workers: int,
-    track: Callable[[Iterable, int], Iterable],
+    progress: Progress,
 ) -> list[str]:
     """Prepare pairs, add them to `done`, and return the problems of those that can't be read."""
     problems = []
+    progress.start(len(todo))
     try:
         with closing(run_tasks(_prepare_pair, todo, num_workers)) as results:
-            for task, result in zip(todo, track(results, len(todo)), strict=True):
+            for task, result in zip(todo, results, strict=True):
+                progress.advance()
                 if isinstance(result, str):
                     problems.append(result)
                 else:

@@ -16,6 +16,7 @@ from factseg_paddle.data.images.palettes import ISAID_CLASSES, index_to_color
 from factseg_paddle.data.synthetic import districts, objects
 from factseg_paddle.data.synthetic.canvas import Canvas
 from factseg_paddle.data.synthetic.districts import Block
+from factseg_paddle.progress import NO_PROGRESS, Progress
 
 MIN_SIZE, MAX_SIZE = 64, 8192
 
@@ -109,7 +110,7 @@ def make_sample_dataset(
     images: int = 8,
     size: int = 512,
     seed: int = 0,
-    track: Callable[[Iterable[int]], Iterable[int]] = iter,
+    progress: Progress = NO_PROGRESS,
 ) -> SampleSummary:
     """Write scenes in iSAID's layout and file names; every fourth image is for validation.
 
@@ -122,7 +123,7 @@ def make_sample_dataset(
         images: number of images; the first is for training, the second for validation.
         size: side of the images in pixels.
         seed: non-negative integer.
-        track: wraps the image numbers, for a progress bar.
+        progress: counts the images.
 
     Returns:
         Names and class pixels.
@@ -146,12 +147,14 @@ def make_sample_dataset(
     for split in names:
         for path in _paths(folder, split, ""):
             path.parent.mkdir(parents=True, exist_ok=True)
-    for index in track(range(images)):
+    progress.start(images, "painting")
+    for index in range(images):
         scene = paint_scene(size, (seed, index), theme=index)
         image_path, mask_path = _paths(folder, _split(index), f"P{index:04d}")
         write_png(image_path, scene.image)
         write_png(mask_path, index_to_color(scene.labels))
         pixels += np.bincount(scene.labels.ravel(), minlength=len(pixels))
+        progress.advance()
     return SampleSummary(tuple(names["train"]), tuple(names["val"]), pixels)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
@@ -104,10 +104,9 @@ def evaluate(
     predict: Predict,
     settings: Evaluation,
     *,
-    indices: Sequence[int] | None = None,
+    indices: Iterable[int] | None = None,
     normalization: Normalization = ISAID_NORMALIZATION,
     store: Store | None = None,
-    track: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> EvaluationResult:
     """Evaluate images.
 
@@ -118,7 +117,6 @@ def evaluate(
         indices: the images to evaluate; None for all. Shards merge exactly: add their matrices.
         normalization: from RGB windows to the network's input.
         store: knows images that are done and keeps each one as it is finished.
-        track: wraps the iteration over the indices, for a progress bar.
 
     Raises:
         ValueError: there are no masks, an image or mask can't be read, a mask has another size,
@@ -131,7 +129,7 @@ def evaluate(
     )
     confusion = ConfusionMatrix(pairs.num_classes, pairs.ignore_index)
     results = []
-    for index in track(range(len(pairs)) if indices is None else indices):
+    for index in range(len(pairs)) if indices is None else indices:
         result = store.result(index) if store else None
         if result is None:
             with store.recording(index) if store else nullcontext() as record:

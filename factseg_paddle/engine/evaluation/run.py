@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from factseg_paddle.engine.evaluation.store import EvaluationStore
 from factseg_paddle.engine.restore import restore
 from factseg_paddle.inference.predictor import counted, network_predictor
 from factseg_paddle.inference.sliding_window import Predict, SlidingWindow
+from factseg_paddle.progress import NO_PROGRESS, Progress
 from factseg_paddle.transforms import Normalization
 
 # Weights of one network fit others too, of another stride for instance.
@@ -35,6 +36,7 @@ class EvaluationRun:
         output: folder of the results.
         store: the results so far.
         about: what the results depend on.
+        inputs_left: how many inputs of the network the images take that are not done.
     """
 
     pairs: ImagePairs
@@ -44,6 +46,7 @@ class EvaluationRun:
     output: Path
     store: EvaluationStore
     about: Mapping[str, Any]
+    inputs_left: int
 
     @classmethod
     def prepare(
@@ -54,7 +57,7 @@ class EvaluationRun:
         config: Path | None = None,
         opts: Sequence[str] = (),
         changes: Mapping[str, Any] | None = None,
-        say: Callable[[str], None] = lambda _: None,
+        progress: Progress = NO_PROGRESS,
     ) -> EvaluationRun:
         """Load and check everything; arguments and errors as `restore`, `open_pairs` and the store.
 
@@ -63,7 +66,7 @@ class EvaluationRun:
             OSError: a file can't be read or the output folder can't be written.
         """
         restored = restore(weights, config=config, opts=opts, changes=changes)
-        say(str(restored))
+        progress.log(str(restored))
         data, settings = restored.config.data, restored.config.eval
         paint_configured_sample(data)
         pairs = open_pairs(data, "val")
@@ -79,33 +82,28 @@ class EvaluationRun:
             "settings": settings.model_dump(exclude={"batch_size"}),
             "model": restored.config.model.model_dump(include=_DECIDING_OF_MODEL),
         }
-        store = EvaluationStore(output, pairs, deciding, say=say)
+        store = EvaluationStore(output, pairs, deciding, progress)
         predict = network_predictor(restored.network)
-        return cls(pairs, predict, settings, data.normalization, output, store, about)
+        engine = SlidingWindow.of_settings(predict, settings)
+        left = (i for i in range(len(pairs)) if store.result(i) is None)
+        inputs = sum(engine.count(*pairs.size(index)) for index in left)
+        return cls(pairs, predict, settings, data.normalization, output, store, about, inputs)
 
-    @property
-    def inputs_left(self) -> int:
-        """Return how many inputs of the network the images take that are not done."""
-        engine = SlidingWindow.of_settings(self.predict, self.settings)
-        left = (i for i in range(len(self.pairs)) if self.store.result(i) is None)
-        return sum(engine.count(*self.pairs.size(index)) for index in left)
-
-    def run(
-        self, on_inputs: Callable[[int], None] = lambda _: None, *, worst: int = 5
-    ) -> EvaluationResult:
+    def run(self, progress: Progress = NO_PROGRESS, *, worst: int = 5) -> EvaluationResult:
         """Evaluate what is left and write the report.
 
         Args:
-            on_inputs: is told how many inputs were predicted, after each batch.
+            progress: counts the inputs of the network.
             worst: error maps of so many of the worst images are drawn.
 
         Raises:
             ValueError: an image or mask can't be read, or the predictions are not finite.
             OSError: a file can't be written.
         """
+        progress.start(self.inputs_left, "evaluating")
         evaluated = evaluate(
             self.pairs,
-            counted(self.predict, on_inputs),
+            counted(self.predict, progress),
             self.settings,
             normalization=self.normalization,
             store=self.store,

@@ -21,6 +21,7 @@ import numpy as np
 from factseg_paddle.engine.evaluation.evaluator import ImageResult, Pairs
 from factseg_paddle.files import atomic_write, remove_leftovers_of
 from factseg_paddle.inference.png_strips import png_strips
+from factseg_paddle.progress import NO_PROGRESS, Progress
 
 RESULTS = ("metrics.json", "per_image.csv", "confusion_matrix.png")
 """What is written at the end, and removed where an evaluation starts anew."""
@@ -35,7 +36,7 @@ class EvaluationStore:
         folder: where they lie; it is made. Results of another evaluation there are dropped.
         pairs: the images.
         about: what the results depend on besides: weights and settings, as plain JSON values.
-        say: is told in a sentence what is dropped or done again, and how many images are known.
+        progress: takes a line on what is dropped or done again, and how many images are known.
 
     Raises:
         OSError: the folder can't be made or written.
@@ -46,10 +47,9 @@ class EvaluationStore:
         folder: Path,
         pairs: Pairs,
         about: Mapping[str, Any],
-        *,
-        say: Callable[[str], None] = lambda _: None,
+        progress: Progress = NO_PROGRESS,
     ) -> None:
-        self._folder, self._pairs, self._say = folder, pairs, say
+        self._folder, self._pairs, self._progress = folder, pairs, progress
         images = [[pairs.name(i), *pairs.size(i)] for i in range(len(pairs))]
         content = {
             "format": _FORMAT,
@@ -70,7 +70,7 @@ class EvaluationStore:
             if result := self._read(index):
                 self._results[index] = result
         if self._results:
-            say(f"{folder}: {len(self._results)} of {len(pairs)} images are done already")
+            progress.log(f"{folder}: {len(self._results)} of {len(pairs)} images are done already")
 
     def result(self, index: int) -> ImageResult | None:
         """Return what is known of an image."""
@@ -114,7 +114,7 @@ class EvaluationStore:
             if earlier is not None:
                 keys = sorted(k for k in {*earlier, *content} if earlier.get(k) != content.get(k))
                 what = f"is of another evaluation ({', '.join(keys)})"
-            self._say(f"{path} {what}: starting anew")
+            self._progress.log(f"{path} {what}: starting anew")
             for file in (
                 *(self._folder / "per_image").glob("[0-9]*.json"),
                 *(self._folder / "predictions").glob("*.png"),
@@ -130,12 +130,12 @@ class EvaluationStore:
             return None
         content = _read_json(path)
         if content is None or content.pop("sha256", None) != _hash(content):
-            self._say(f"{path} is damaged: {self._pairs.name(index)} is evaluated again")
+            self._progress.log(f"{path} is damaged: {self._pairs.name(index)} is evaluated again")
             return None
         if content.pop("run") != self._key:
             return None
         if not self.prediction(index).is_file():
-            self._say(
+            self._progress.log(
                 f"{self.prediction(index)} is gone: {self._pairs.name(index)} is evaluated again"
             )
             return None

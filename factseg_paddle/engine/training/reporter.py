@@ -50,7 +50,7 @@ class Reporter:
     def __exit__(self, *error: object) -> None:
         self._opened.__exit__(*error)
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Write a line for people."""
         if self._log:
             self._log.write(text)
@@ -65,7 +65,7 @@ class Reporter:
 
     def interval(self, line: TrainLine) -> None:
         """Report a training interval."""
-        self.say(format_train_line(line))
+        self.log(format_train_line(line))
         if self._recorder:
             values = {
                 "train/loss": line.loss,
@@ -81,9 +81,9 @@ class Reporter:
 
     def evaluation(self, iteration: int, metrics: Metrics, best: Best | None) -> None:
         """Report an evaluation, and the best one so far."""
-        self.say(format_evaluation(iteration, metrics.class_iou, metrics.mean_iou))
+        self.log(format_evaluation(iteration, metrics.class_iou, metrics.mean_iou))
         if best:
-            self.say(f"best mIoU so far: {best.mean_iou:.4f} at iteration {best.iteration}")
+            self.log(f"best mIoU so far: {best.mean_iou:.4f} at iteration {best.iteration}")
         if self._recorder:
             values = {"eval/mIoU": metrics.mean_iou, "eval/accuracy": metrics.pixel_accuracy}
             for name, iou in zip(metrics.class_names, metrics.class_iou, strict=True):

@@ -96,7 +96,7 @@ class Trainer:
             try:
                 return self._run(stop)
             except InterruptedEvaluationError:
-                self._reporter.say(f"told to stop in the evaluation of {self._state.iteration}")
+                self._reporter.log(f"told to stop in the evaluation of {self._state.iteration}")
                 return 128 + stop.received
             except STOPPING as error:
                 message = f"after iteration {self._state.iteration}: {error}; {self._way_back()}"
@@ -108,7 +108,7 @@ class Trainer:
         settings = self._config.train
         self._begin(stop)
         if self._state.iteration >= settings.iters:
-            self._reporter.say(f"nothing to do: all {settings.iters} iterations are done")
+            self._reporter.log(f"nothing to do: all {settings.iters} iterations are done")
             return 0
         # Closed whatever happens, or reading would go on while an exception is shown.
         with closing(self._load_batches()) as batches:
@@ -134,7 +134,7 @@ class Trainer:
             if is_last or signal or self._is_due(settings.save_interval) or self._owes_evaluation():
                 self._save()
             if signal:
-                self._reporter.say(f"told to stop after iteration {self._state.iteration}")
+                self._reporter.log(f"told to stop after iteration {self._state.iteration}")
                 return 128 + signal
             if self._owes_evaluation():
                 self._evaluate(stop)
@@ -154,10 +154,10 @@ class Trainer:
             if not self._can_link:
                 self._notes.append("no links can be made here: best_model will be missing")
             self._link_best()
-        self._reporter.say("\n".join(self._notes))
+        self._reporter.log("\n".join(self._notes))
         is_new = self._state.iteration == 0
         if is_new and self._validation:
-            self._reporter.say(self._validation.rehearse(stop))
+            self._reporter.log(self._validation.rehearse(stop))
             self._show_picture(0)
         if not self._has_checkpoint:
             self._save()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -94,18 +94,17 @@ class Validation:
         return paddle.amp.auto_cast(enable=self._level is not None, level=self._level or "O1")
 
     def _evaluated(self, indices: Sequence[int], stop: StopSignals) -> EvaluationResult:
-        def until_stopped(items: Iterable[int]) -> Iterator[int]:
-            for item in items:
+        def until_stopped() -> Iterator[int]:
+            for index in indices:
                 if stop.received:
                     raise InterruptedEvaluationError
-                yield item
+                yield index
 
         with self._precision():
             return evaluate(
                 self._pairs,
                 network_predictor(self._network),
                 self._settings,
-                indices=indices,
+                indices=until_stopped(),
                 normalization=self._normalization,
-                track=until_stopped,
             )

@@ -22,7 +22,7 @@ from tests.paths import REPO
 
 
 def check(data, num_workers=0):
-    return check_data(data, num_workers=num_workers, track=lambda items, _: items)
+    return check_data(data, num_workers=num_workers)
 
 
 def run_script(*arguments):

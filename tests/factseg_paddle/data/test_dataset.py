@@ -126,7 +126,7 @@ def test_stream_is_the_same_with_0_and_2_workers_and_after_a_resume(root, tmp_pa
     samples = ([dataset[key] for key in keys] for keys in itertools.islice(sampler, 10))
     expected = [[np.stack(arrays) for arrays in zip(*batch, strict=True)] for batch in samples]
     if kind == "prepared":
-        prepare_isaid(root, tmp_path, num_workers=0, say=print, track=lambda items, _: items)
+        prepare_isaid(root, tmp_path, num_workers=0)
         root = tmp_path
     whole = stream(root, 0, 0, 10)  # an epoch has 7 batches
     assert [images.shape for images, _ in whole] == [(2, 3, 32, 32)] * 10
@@ -137,7 +137,7 @@ def test_stream_is_the_same_with_0_and_2_workers_and_after_a_resume(root, tmp_pa
 
 def test_workers_start_while_another_thread_reads_the_store(root, tmp_path):
     """A fork at such a moment inherited GDAL's locked lock, and `make test` hung for an hour."""
-    prepare_isaid(root, tmp_path, num_workers=0, say=print, track=lambda items, _: items)
+    prepare_isaid(root, tmp_path, num_workers=0)
     dataset, expected, done = patches(tmp_path), stream(root, 0, 0, 4), threading.Event()
 
     def read():

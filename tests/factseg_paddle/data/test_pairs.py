@@ -38,7 +38,7 @@ def raw(tmp_path_factory):
 @pytest.fixture(scope="module")
 def prepared(raw, tmp_path_factory):
     root = tmp_path_factory.mktemp("prepared") / "store"
-    prepare_isaid(raw[0], root, num_workers=0, say=print, track=lambda items, _: items)
+    prepare_isaid(raw[0], root, num_workers=0)
     return root
 
 
@@ -81,7 +81,7 @@ def test_windows_are_bit_identical_raw_and_prepared(raw, prepared):
 
 def test_real_windows_are_bit_identical_raw_and_prepared(shared_data, tmp_path):
     source = shared_data("isaid")
-    prepare_isaid(source, tmp_path / "s", num_workers=0, say=print, track=lambda items, _: items)
+    prepare_isaid(source, tmp_path / "s", num_workers=0)
     for split, name, patches in (("train", "P0005", 2), ("val", "P0003", 4)):
         one, two = open_pairs(isaid(source), split), open_pairs(isaid(tmp_path / "s"), split)
         assert one.name(0) == two.name(0) == name

@@ -40,12 +40,12 @@ def predict_tiff(path):
     """From file to files; GDAL's cache is kept from growing with the image."""
     from factseg_paddle.data.images.palettes import ISAID_CLASSES, ISAID_PALETTE
     from factseg_paddle.inference import image_source
-    from factseg_paddle.inference.predict_files import predict_files
+    from factseg_paddle.inference.predict_files import iter_predictions
     from factseg_paddle.inference.visualize import Classes
 
     image_source._GDAL_CACHE_MB = 8
     classes = Classes(ISAID_CLASSES, ISAID_PALETTE)
-    (result,) = predict_files([path], path.parent / "out", SlidingWindow(stand_in), classes)
+    (result,) = iter_predictions([path], path.parent / "out", SlidingWindow(stand_in), classes)
     assert result, result.problem
 
 

@@ -11,10 +11,16 @@ from PIL import Image
 from factseg_paddle.data.images.files import read_image, read_mask, write_png
 from factseg_paddle.data.images.palettes import ISAID_CLASSES, ISAID_PALETTE
 from factseg_paddle.inference import predict_files as module
-from factseg_paddle.inference.predict_files import Masks, find_images, output_names, predict_files
+from factseg_paddle.inference.predict_files import (
+    Masks,
+    find_images,
+    iter_predictions,
+    output_names,
+)
 from factseg_paddle.inference.sliding_window import SlidingWindow
 from factseg_paddle.inference.visualize import ERROR_COLORS, Classes
 from factseg_paddle.transforms import Normalization
+from tests.factseg_paddle.progress_notes import ProgressNotes
 
 RAW = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 CLASSES = Classes(ISAID_CLASSES, ISAID_PALETTE)
@@ -52,7 +58,7 @@ def folder(tmp_path):
 
 
 def run(folder, output, **options):
-    return predict_files(find_images(folder), output, ENGINE, CLASSES, **options)
+    return list(iter_predictions(find_images(folder), output, ENGINE, CLASSES, **options))
 
 
 def opened(path):
@@ -62,13 +68,11 @@ def opened(path):
 
 
 def test_every_format_gives_three_pictures(folder, tmp_path):
-    started = []
-    results = run(folder, tmp_path / "out", on_start=lambda *a: started.append(a))
+    progress = ProgressNotes()
+    results = run(folder, tmp_path / "out", progress=progress)
     assert [result.path.name for result in results] == ["a.png", "b.tif", "c.jpg"]
     assert all(results)
-    assert [(path.name, count) for path, count in started] == [
-        (result.path.name, 2 * 2) for result in results
-    ]
+    assert progress.counts == [[result.path.name, 2 * 2, 0] for result in results]
     for name in "abc":
         index = opened(tmp_path / f"out/index/{name}.png")
         assert index.mode == "P"
@@ -112,10 +116,8 @@ def test_one_bad_file_is_reported_and_the_rest_go_on(folder, tmp_path):
     bad = folder / "b.tif"
     bad.write_bytes(bad.read_bytes()[:200])
     (folder / "aa.png").write_bytes(b"")
-    told = []
-    results = run(folder, tmp_path / "out", on_result=told.append)
+    results = run(folder, tmp_path / "out")
     assert [bool(result) for result in results] == [True, False, False, True]
-    assert told == results
     assert str(bad) in results[2].problem
     assert "aa.png cannot be decoded" in results[1].problem
     assert {p.name for p in (tmp_path / "out").rglob("*.*")} == {"a.png", "c.png"}
@@ -132,7 +134,7 @@ def test_a_damage_that_shows_late_leaves_nothing_half_written(folder, tmp_path):
 
     engine = SlidingWindow(failing, 64, 48, normalization=RAW)
     files = find_images(folder)[:2]
-    results = predict_files(files, tmp_path / "out", engine, CLASSES)
+    results = list(iter_predictions(files, tmp_path / "out", engine, CLASSES))
     assert [bool(result) for result in results] == [True, False]
     assert results[1].problem == f"{files[1]}: image is damaged in rows 40 to 90"
     left = [p.name for p in (tmp_path / "out").rglob("*") if p.is_file()]

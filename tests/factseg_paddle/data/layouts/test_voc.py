@@ -39,7 +39,7 @@ def names_of(pairs):
 
 
 def check(data):
-    return check_data(data, num_workers=0, track=lambda items, _: items)
+    return check_data(data, num_workers=0)
 
 
 # Splits -------------------------------------------------------------------------------------------

@@ -23,16 +23,20 @@ from factseg_paddle.data.store import prepare as prepare_module
 from factseg_paddle.data.store.files import encode_raster, read_raster
 from factseg_paddle.data.store.prepare import PrepareError, prepare_isaid, space_needed
 from tests.factseg_paddle.data.layouts.isaid_files import image_of, isaid, mask_of, write_isaid
+from tests.factseg_paddle.progress_notes import ProgressNotes
 from tests.paths import REPO
 
 SCRIPT = REPO / "scripts" / "prepare_isaid.py"
 
 
 def prepare(source, output, said=None, num_workers=0):
-    say = (said if said is not None else []).append
-    return prepare_isaid(
-        source, output, num_workers=num_workers, say=say, track=lambda items, _: items
-    )
+    progress = ProgressNotes()
+    done = prepare_isaid(source, output, num_workers=num_workers, progress=progress)
+    for _, total, count in progress.counts:
+        assert count == total
+    if said is not None:
+        said += progress.lines
+    return done
 
 
 def run_script(*arguments):
@@ -62,9 +66,10 @@ def run_code(code, *arguments, **options):
         "import os, resource, signal, sys\n"
         "from pathlib import Path\n"
         "from factseg_paddle.data.store.prepare import prepare_isaid\n"
-        "def prepare(workers, track=lambda items, _: items):\n"
+        "from factseg_paddle.progress import NO_PROGRESS, NoProgress\n"
+        "def prepare(workers, progress=NO_PROGRESS):\n"
         "    return prepare_isaid(Path(sys.argv[1]), Path(sys.argv[2]), num_workers=workers,\n"
-        "                         say=lambda text: None, track=track)\n"
+        "                         progress=progress)\n"
         "if __name__ == '__main__':\n"
     )
     body = "".join(f"    {line}\n" for line in code.splitlines())
@@ -123,11 +128,10 @@ def test_kill_of_the_starter_ends_the_workers_too(source, tmp_path):
     output = tmp_path / "store"
     # the pipe of stdout closes when the last of the processes has ended
     done = run_code(
-        "def track(items, total):\n"
-        "    for item in items:\n"
+        "class Killing(NoProgress):\n"
+        "    def advance(self, count=1):\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "        yield item\n"
-        "prepare(2, track)",
+        "prepare(2, Killing())",
         source,
         output,
     )

@@ -94,16 +94,16 @@ def test_network_of_bgr_images_gets_them_so():
         np.testing.assert_array_equal(found, pairs.images[0][..., channel] - float(mean))
 
 
-def test_iteration_is_wrapped_for_a_progress_bar():
+def test_indices_may_come_one_by_one():
     seen = []
 
-    def track(indices):
-        for index in indices:
+    def indices():
+        for index in (2, 0):
             yield index
             seen.append(index)
 
-    evaluate(FakePairs(), knowing, SETTINGS, track=track, **RAW)
-    assert seen == [0, 1, 2]
+    found = evaluate(FakePairs(), knowing, SETTINGS, indices=indices(), **RAW)
+    assert seen == [image.index for image in found.images] == [2, 0]
 
 
 def test_without_masks_it_is_refused():

@@ -16,6 +16,7 @@ from factseg_paddle.config.schema import Evaluation
 from factseg_paddle.engine.evaluation.evaluator import evaluate
 from factseg_paddle.engine.evaluation.store import RESULTS, EvaluationStore
 from tests.factseg_paddle.engine.fake_pairs import RAW, FakePairs, confusing, knowing
+from tests.factseg_paddle.progress_notes import ProgressNotes
 from tests.paths import REPO
 
 SETTINGS = Evaluation(patch_size=64, stride=48)
@@ -35,10 +36,10 @@ class Counting:
 
 def run(folder, predict, *, pairs=None, about=ABOUT):
     """The result and what was said."""
-    said = []
+    progress = ProgressNotes()
     pairs = pairs or FakePairs()
-    store = EvaluationStore(folder, pairs, about, say=said.append)
-    return evaluate(pairs, predict, SETTINGS, store=store, **RAW), said
+    store = EvaluationStore(folder, pairs, about, progress)
+    return evaluate(pairs, predict, SETTINGS, store=store, **RAW), progress.lines
 
 
 @pytest.fixture
