@@ -136,11 +136,11 @@ def compare(
 
 
 def absent(
-    name: str, given: np.ndarray | None, reason: str, location: Location | None = None
+    name: str, present: np.ndarray | None, reason: str, location: Location | None = None
 ) -> TensorResult:
     """Return the failure of a tensor that one side lacks; `given` is the other side's."""
-    shape = () if given is None else tuple(given.shape)
-    dtype = "" if given is None else str(given.dtype)
+    shape = () if present is None else tuple(present.shape)
+    dtype = "" if present is None else str(present.dtype)
     return TensorResult(name, "end_to_end", shape, dtype, None, 0.0, "failed", reason, location)
 
 
@@ -238,10 +238,10 @@ def _difference_of_non_finite(reference: np.ndarray, ours: np.ndarray) -> str:
     if not {reference.dtype.kind, ours.dtype.kind} & set("f"):
         return ""
     for what, test in (("NaN", np.isnan), ("+infinity", np.isposinf), ("-infinity", np.isneginf)):
-        theirs, own = test(reference), test(ours)
-        if not np.array_equal(theirs, own):
-            only = "ours" if (own & ~theirs).any() else "the reference"
-            count = int((own ^ theirs).sum())
+        in_reference, in_ours = test(reference), test(ours)
+        if not np.array_equal(in_reference, in_ours):
+            only = "ours" if (in_ours & ~in_reference).any() else "the reference"
+            count = int((in_ours ^ in_reference).sum())
             return f"{what} in {count} of {ours.size} elements, in {only} alone"
     if not np.isfinite(reference).any():
         return "no element is finite on either side: nothing was compared"

@@ -128,21 +128,21 @@ def _torch_with_file(model: Any, file: Path) -> Any:
     from alignment.weights.checkpoint_files import read_checkpoint
     from alignment.weights.models import load_torch_state, torch_state
 
-    made = model() if isinstance(model, type) or not hasattr(model, "state_dict") else model
-    counters = {n: a for n, a in torch_state(made).items() if n.endswith("num_batches_tracked")}
+    module = model() if isinstance(model, type) or not hasattr(model, "state_dict") else model
+    counters = {n: a for n, a in torch_state(module).items() if n.endswith("num_batches_tracked")}
     with _named_file(file):
-        load_torch_state(made, counters | dict(read_checkpoint(file, "torch").state))
-    return made
+        load_torch_state(module, counters | dict(read_checkpoint(file, "torch").state))
+    return module
 
 
 def _paddle_with_file(model: Any, file: Path) -> Any:
     from alignment.weights.checkpoint_files import read_checkpoint
     from alignment.weights.models import load_paddle_state
 
-    made = model() if isinstance(model, type) or not hasattr(model, "state_dict") else model
+    layer = model() if isinstance(model, type) or not hasattr(model, "state_dict") else model
     with _named_file(file):
-        load_paddle_state(made, read_checkpoint(file, "paddle").state)
-    return made
+        load_paddle_state(layer, read_checkpoint(file, "paddle").state)
+    return layer
 
 
 @contextlib.contextmanager

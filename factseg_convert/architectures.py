@@ -138,22 +138,24 @@ def misfits(variant: Variant, checkpoint: Checkpoint) -> list[Misfit]:
     """
     wanted = _wanted(variant, checkpoint)
     state = checkpoint.state
-    found = []
+    misfits_found = []
     for name, (shape, dtypes) in wanted.items():
         if name not in state:
-            found.append(Misfit("missing", name, f"{list(shape)}"))
+            misfits_found.append(Misfit("missing", name, f"{list(shape)}"))
         elif state[name].shape != shape:
-            given = list(state[name].shape)
-            found.append(Misfit("misshapen", name, f"is {given}, should be {list(shape)}"))
+            actual = list(state[name].shape)
+            misfits_found.append(Misfit("misshapen", name, f"is {actual}, should be {list(shape)}"))
         elif dtype_name(state[name]) not in dtypes:
-            given = dtype_name(state[name])
-            found.append(Misfit("misshapen", name, f"is {given}, should be {' or '.join(dtypes)}"))
-    found += [
+            actual = dtype_name(state[name])
+            misfits_found.append(
+                Misfit("misshapen", name, f"is {actual}, should be {' or '.join(dtypes)}")
+            )
+    misfits_found += [
         Misfit("extra", name, f"{list(array.shape)}")
         for name, array in state.items()
         if name not in wanted
     ]
-    return found
+    return misfits_found
 
 
 def check_fit(variant: Variant, checkpoint: Checkpoint, *, guessed: bool = False) -> None:
@@ -168,21 +170,21 @@ def check_fit(variant: Variant, checkpoint: Checkpoint, *, guessed: bool = False
         CheckpointError: One sentence with every misfit, by the file's own names, and the name
             nearest to each: in the file for what is missing, in the network for what is extra.
     """
-    found = misfits(variant, checkpoint)
-    if not found:
+    misfits_found = misfits(variant, checkpoint)
+    if not misfits_found:
         return
     counts = [
-        f"{sum(misfit.kind == kind for misfit in found)} {kind}"
+        f"{sum(misfit.kind == kind for misfit in misfits_found)} {kind}"
         for kind in ("missing", "extra", "misshapen")
-        if any(misfit.kind == kind for misfit in found)
+        if any(misfit.kind == kind for misfit in misfits_found)
     ]
     prefix = checkpoint.form.prefix
     unmatched = {
-        kind: [misfit.name for misfit in found if misfit.kind == kind]
+        kind: [misfit.name for misfit in misfits_found if misfit.kind == kind]
         for kind in ("missing", "extra")
     }
     lines = []
-    for misfit in found:
+    for misfit in misfits_found:
         close = ""
         if misfit.kind == "missing":  # most likely it is there under a name that is unknown
             close = nearest(misfit.name, unmatched["extra"], checkpoint.state)

@@ -140,13 +140,13 @@ def _convert_all(arguments: argparse.Namespace, weights: Path, to: Side) -> None
 def _convert_folder(folder: Path, to: Side, arch: str) -> None:
     came, goes = _SUFFIXES["paddle" if to == "torch" else "torch"], _SUFFIXES[to]
     # A hidden name is a file that some program has not finished writing.
-    found = sorted(p for p in folder.rglob(f"*{came}") if not p.name.startswith("."))
-    if not found:
+    sources = sorted(p for p in folder.rglob(f"*{came}") if not p.name.startswith("."))
+    if not sources:
         raise CheckpointError(
             f"no {came} file in {folder}: put {_WHAT_GOES_THERE[to]} there, or give --input"
         )
     failures = []
-    for source in found:
+    for source in sources:
         output = source.with_suffix(goes)
         if output.exists():  # it may be what the source was made from; nobody asked to replace it
             _say(f"{source}: {output.name} is there already, left as it is (--input replaces it)")
@@ -158,7 +158,7 @@ def _convert_folder(folder: Path, to: Side, arch: str) -> None:
         else:
             _say(conversion)
     if failures:
-        count = f"{len(failures)} of {len(found)} files not converted"
+        count = f"{len(failures)} of {len(sources)} files not converted"
         raise CheckpointError(f"{count}: {'; '.join(failures)}")
 
 

@@ -67,9 +67,13 @@ def to_paddle(
     common = max((step_count(name, value) for name, value in steps.items()), default=step or 0)
     state = _arrays_to_paddle(entries, weights)
     for source in weights.sources:
-        own = steps.get(source.torch_names[0])
-        if source.paddle_name in state and own is not None and not is_usual_step(own, common):
-            state[source.paddle_name]["step"] = plain(own)
+        step_of_parameter = steps.get(source.torch_names[0])
+        if (
+            source.paddle_name in state
+            and step_of_parameter is not None
+            and not is_usual_step(step_of_parameter, common)
+        ):
+            state[source.paddle_name]["step"] = plain(step_of_parameter)
     result = {
         "type": kind,
         "step": common,
@@ -175,7 +179,7 @@ def without_counterpart(state: Mapping[str, Any]) -> list[str]:
 def _groups_to_paddle(
     groups: Sequence[Mapping[str, Any]], names: Sequence[str], weights: WeightMap
 ) -> list[dict[str, Any]]:
-    made = []
+    in_paddle = []
     for group in groups:
         members = [names[i] for i in group["params"]]
         paddle_names = [
@@ -185,8 +189,8 @@ def _groups_to_paddle(
             if source.torch_names[0] == name
         ]
         values = {key: plain(value) for key, value in group.items() if key != "params"}
-        made.append({**values, "parameters": paddle_names})
-    return made
+        in_paddle.append({**values, "parameters": paddle_names})
+    return in_paddle
 
 
 def _check_names(
@@ -215,16 +219,16 @@ def _arrays_to_paddle(
     order = {name: i for i, name in enumerate(entries)}
     sources = [source for source in weights.sources if source.torch_names[0] in order]
     sources.sort(key=lambda source: order[source.torch_names[0]])
-    made: dict[str, dict[str, Any]] = {source.paddle_name: {} for source in sources}
+    by_parameter: dict[str, dict[str, Any]] = {source.paddle_name: {} for source in sources}
     for key, entry in ENTRIES.items():
-        arrays = {n: array_of_torch(own[key]) for n, own in entries.items() if key in own}
+        arrays = {n: array_of_torch(slots[key]) for n, slots in entries.items() if key in slots}
         try:
             converted = weights.to_paddle(arrays)
         except WeightsError as error:
             raise OptimizerStateError(str(error)) from error
         for paddle_name, array in converted.items():
-            made[paddle_name][entry] = array
-    return made
+            by_parameter[paddle_name][entry] = array
+    return by_parameter
 
 
 def _entries_to_torch(
@@ -236,16 +240,16 @@ def _entries_to_torch(
     entries = [state["state"].get(spec.paddle_name, {}) for spec in parts]
     if any(part.keys() != entries[0].keys() for part in entries):
         raise OptimizerStateError(f"{name} is made of parameters whose states have other entries")
-    made: dict[str, Any] = {}
+    in_torch: dict[str, Any] = {}
     if state["type"] in ("Adam", "AdamW"):
         step = entries[0].get("step", torch.tensor(float(state["step"]), dtype=torch.float32))
-        made["step"] = tensors(step)
+        in_torch["step"] = tensors(step)
     for key, entry in ENTRIES.items():
         if entry in entries[0]:
             arrays = [np.asarray(part[entry]) for part in entries]
-            made[key] = torch_of_array(_joined(entry, arrays, parts))
+            in_torch[key] = torch_of_array(_joined(entry, arrays, parts))
     # torch keeps this for a parameter that it stepped without momentum.
-    return made or {"momentum_buffer": None}
+    return in_torch or {"momentum_buffer": None}
 
 
 def _joined(entry: str, arrays: Sequence[np.ndarray], parts: Sequence[TensorSpec]) -> np.ndarray:

@@ -168,8 +168,8 @@ def _envelope_notes(source: Source, envelope: Envelope) -> list[str]:
     if envelope.others:
         notes.append(f"{_listed(envelope.others)}, beside the weights, is kept in the manifest")
     # Why an optimizer is dropped is among its own notes.
-    told = source.optimizer.key if isinstance(source.optimizer, TorchOptimizer) else None
-    dropped = [name for name in envelope.dropped if name != told]
+    optimizer_key = source.optimizer.key if isinstance(source.optimizer, TorchOptimizer) else None
+    dropped = [name for name in envelope.dropped if name != optimizer_key]
     if dropped:
         notes.append(f"{_listed(dropped)}, beside the weights, is not converted: weights only")
     return notes

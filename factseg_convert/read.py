@@ -94,9 +94,9 @@ def read_source(path: Path, side: Side) -> Source:
 
 def pdopt_beside(pdparams: Path) -> Path:
     """Return where the optimizer of a `.pdparams` file lies, or would lie; there may be none."""
-    own = pdparams.with_name(pdparams.stem + ".pdopt")
-    is_of_folder = pdparams.name == "model.pdparams" and not own.exists()
-    return pdparams.with_name("optimizer.pdopt") if is_of_folder else own
+    same_stem = pdparams.with_name(pdparams.stem + ".pdopt")
+    is_of_folder = pdparams.name == "model.pdparams" and not same_stem.exists()
+    return pdparams.with_name("optimizer.pdopt") if is_of_folder else same_stem
 
 
 def _torch_optimizer(checkpoint: Checkpoint) -> TorchOptimizer | None:

@@ -24,8 +24,8 @@ def verify(files: Written) -> None:
         expected = {envelope.optimizer: optimizer.torch}
         if envelope.scheduler:
             expected[envelope.scheduler] = optimizer.torch_scheduler
-        found = {key: written.extras.get(key) for key in expected}
-        if not same(found, expected):
+        extras = {key: written.extras.get(key) for key in expected}
+        if not same(extras, expected):
             raise _optimizer_differs(files.weights)
     del written  # its memory is free before the next file is read
     if files.pdopt and not same(load_plain(files.pdopt), optimizer.paddle):

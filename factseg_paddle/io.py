@@ -190,23 +190,23 @@ def _refuse_torch(path: str | os.PathLike[str], head: bytes) -> None:
         raise CheckpointError(f"{path} is {kind}, not a Paddle file; for convert_torch2paddle.py")
 
 
-def _plain(value: object, made: dict[int, object]) -> object:
+def _plain(value: object, known: dict[int, object]) -> object:
     if isinstance(value, _Array):
         return value.array
     if isinstance(value, _SCALARS):
         return value
-    if id(value) in made:  # forty lists, each twice in the next, would be 2**40 walks
-        return made[id(value)]
+    if id(value) in known:  # forty lists, each twice in the next, would be 2**40 walks
+        return known[id(value)]
     if isinstance(value, dict):
-        plain: object = {key: _plain(item, made) for key, item in value.items()}
+        plain: object = {key: _plain(item, known) for key, item in value.items()}
     elif isinstance(value, tuple | list):
-        items = [_plain(item, made) for item in value]
+        items = [_plain(item, known) for item in value]
         # A name and an array: how paddle.save writes a tensor outside a flat state dict.
         is_named = [type(item) for item in items] == [str, np.ndarray]
         plain = items[1] if is_named else type(value)(items)
     else:
         raise ValueError(f"it holds {type(value).__name__}")
-    made[id(value)] = plain
+    known[id(value)] = plain
     return plain
 
 

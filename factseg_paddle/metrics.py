@@ -273,10 +273,10 @@ def _check_num_classes(num_classes: int) -> None:
 def _check_range(name: str, values: np.ndarray, num_classes: int, ignore_index: int | None) -> None:
     outside = (values < 0) | (values >= num_classes)
     if outside.any():
-        found, counts = np.unique(values[outside], return_counts=True)
+        wrong_values, counts = np.unique(values[outside], return_counts=True)
         named = ", ".join(
             f"{value} ({count} pixels)"
-            for value, count in zip(found[:_NAMED].tolist(), counts.tolist(), strict=False)
+            for value, count in zip(wrong_values[:_NAMED].tolist(), counts.tolist(), strict=False)
         )
         nor = "" if ignore_index is None else f" and not ignore_index {ignore_index}"
         raise ValueError(f"{name} {named} is outside [0, {num_classes}){nor}")

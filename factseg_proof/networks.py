@@ -77,8 +77,8 @@ def compare(name: str, options: Sequence[str], out: Path) -> tuple[bool, str]:
             raise AlignmentError(
                 f"ended by signal {-done.returncode}; the system may have killed it to free memory"
             )
-        said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise AlignmentError(said[-1].removeprefix("alignment could not run: "))
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise AlignmentError(lines[-1].removeprefix("alignment could not run: "))
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     tensors = [tensor for step in report["steps"] for tensor in step["tensors"]]
     steps = " ".join(step["step"] for step in report["steps"])

@@ -96,10 +96,10 @@ def missing_packages(requirements: str | Path) -> list[str]:
             continue
         least = max((Version(one.version) for one in wanted.specifier), default=Version("0"))
         try:
-            found = Version(version(wanted.name))
+            installed = Version(version(wanted.name))
         except PackageNotFoundError:
-            found = None
-        if found is None or found < least:
+            installed = None
+        if installed is None or installed < least:
             missing.append(text.partition(";")[0].strip())
     return missing
 

@@ -60,14 +60,14 @@ def main(argv: list[str] | None = None) -> int:
     )
     if done.returncode:
         return 2
-    found = json.loads(done.stdout.splitlines()[-1])
+    measured = json.loads(done.stdout.splitlines()[-1])
     load = os.getloadavg()[0]
     print(
         f"FactSeg, {args.backbone}, 2 images of {args.crop}x{args.crop}, all steps, "
-        f"{args.train_steps} training steps: {found['seconds']:.0f} s, {found['peak_gib']:.2f} GiB "
-        f"at the peak ({os.cpu_count()} cores, load {load:.1f})"
+        f"{args.train_steps} training steps: {measured['seconds']:.0f} s, "
+        f"{measured['peak_gib']:.2f} GiB at the peak ({os.cpu_count()} cores, load {load:.1f})"
     )
-    return 0 if found["passed"] else 1
+    return 0 if measured["passed"] else 1
 
 
 if __name__ == "__main__":

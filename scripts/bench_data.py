@@ -51,21 +51,21 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{parser.prog}: repeats {args.repeats} is below 1", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder), args.repeats)
+        measured = measure(Path(folder), args.repeats)
     if args.json:
-        print(json.dumps(found))
+        print(json.dumps(measured))
     else:
         print(
-            f"decoding both PNG files {found['decode_ms']:.1f} ms, with the mask's colours looked "
-            f"up {found['decode_and_look_up_ms']:.1f} ms"
+            f"decoding both PNG files {measured['decode_ms']:.1f} ms, with the mask's colours "
+            f"looked up {measured['decode_and_look_up_ms']:.1f} ms"
         )
         print(
-            f"a window of the prepared store {found['prepared_ms']:.1f} ms, "
-            f"{found['ratio']:.1f} times faster"
+            f"a window of the prepared store {measured['prepared_ms']:.1f} ms, "
+            f"{measured['ratio']:.1f} times faster"
         )
-        print(f"a window of the PNG files from the cache {found['cached_ms']:.1f} ms")
-        print(f"PNG files {found['png_mb']:.1f} MB, prepared {found['prepared_mb']:.1f} MB")
-    return 0 if found["equal"] and found["ratio"] >= AT_LEAST else 1
+        print(f"a window of the PNG files from the cache {measured['cached_ms']:.1f} ms")
+        print(f"PNG files {measured['png_mb']:.1f} MB, prepared {measured['prepared_mb']:.1f} MB")
+    return 0 if measured["equal"] and measured["ratio"] >= AT_LEAST else 1
 
 
 def measure(folder: Path, repeats: int) -> dict:

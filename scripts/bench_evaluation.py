@@ -69,10 +69,10 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps({"passed": passed, "sides": sides}))
         return 0 if passed else 1
     size = f"{args.height} x {args.width}, FactSeg on {args.backbone}"
-    for side, found in sides.items():
+    for side, measured in sides.items():
         print(
-            f"{side}: {size}, {found['windows']} windows: "
-            f"{found['seconds']:.1f} s, peak {found['peak_gb']:.2f} GB"
+            f"{side}: {size}, {measured['windows']} windows: "
+            f"{measured['seconds']:.1f} s, peak {measured['peak_gb']:.2f} GB"
         )
     if "naive" in sides:
         time_ratio, memory_ratio = (

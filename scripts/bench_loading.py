@@ -110,15 +110,15 @@ def main(argv: list[str] | None = None) -> int:
         import paddle  # noqa: F401 - not within what is timed
     with tempfile.TemporaryDirectory() as folder:
         dataset = scene_dataset(Path(folder))
-        found = [
+        measured = [
             compare(dataset, workers, args.batch_size, args.batches, args.repeats)
             for workers in args.workers
         ]
         equal = all(is_equal(dataset, workers, args.batch_size) for workers in args.workers)
     if args.json:
-        print(json.dumps({"workers": [asdict(one) for one in found], "equal": equal}))
+        print(json.dumps({"workers": [asdict(one) for one in measured], "equal": equal}))
     else:
-        print(*found, "bit-identical" if equal else "THE BATCHES DIFFER", sep="\n")
+        print(*measured, "bit-identical" if equal else "THE BATCHES DIFFER", sep="\n")
     return 0 if equal else 1
 
 

@@ -208,7 +208,7 @@ def _located(layer: Any) -> Iterator[list[PadiffFinding]]:
     """
     from padiff.trainer.trainer_utils import hooks
 
-    found: list[PadiffFinding] = []
+    findings: list[PadiffFinding] = []
     paths = {id(sub): path for path, sub in layer.named_sublayers(include_self=True)}
     extract = hooks.extract_frame_summary
     checker = sys.modules["padiff.trainer.Checker"]
@@ -222,14 +222,14 @@ def _located(layer: Any) -> Iterator[list[PadiffFinding]]:
     def note(paddle_item: Any, *args: Any, **options: Any) -> None:
         is_operation = hasattr(paddle_item.net, "__api__")
         operation = paddle_item.net_str.rpartition(".")[2] if is_operation else ""
-        found.append(PadiffFinding("forward", paddle_item.frames.layer, operation))
+        findings.append(PadiffFinding("forward", paddle_item.frames.layer, operation))
         print_info(paddle_item, *args, **options)
 
     with (
         mock.patch.object(hooks, "extract_frame_summary", extract_with_layer),
         mock.patch.object(checker, "print_info", note),
     ):
-        yield found
+        yield findings
 
 
 def _innermost(frame: FrameType | None, paths: Mapping[int, str]) -> str:
@@ -291,8 +291,8 @@ class _Runs:
             return PadiffFinding("raised", "a crash of the process")
         except Exception as error:  # whatever PaDiff or the fault raises: a user would see it
             self._renew()
-            said = str(error).strip().partition("\n")[0]
-            return PadiffFinding("raised", f"{type(error).__name__}: {said}")
+            first_line = str(error).strip().partition("\n")[0]
+            return PadiffFinding("raised", f"{type(error).__name__}: {first_line}")
 
 
 def record(command: str, *, progress: Callable[[str], None]) -> dict[str, Any]:
@@ -320,11 +320,11 @@ def record(command: str, *, progress: Callable[[str], None]) -> dict[str, Any]:
         ]
         for fault in CATALOGUE:
             setting = trained if fault.kind == "training" else once
-            found = None if fault.kind == "data" else run(fault.name, SEED, setting)
-            verdicts[fault.name] = "missed" if found is None else "flagged"
-            if found is not None:
-                named[fault.name] = str(found)
-                if found.is_at(fault.place):
+            finding = None if fault.kind == "data" else run(fault.name, SEED, setting)
+            verdicts[fault.name] = "missed" if finding is None else "flagged"
+            if finding is not None:
+                named[fault.name] = str(finding)
+                if finding.is_at(fault.place):
                     verdicts[fault.name] = "placed"
             progress(f"{fault.name}: {verdicts[fault.name]} {named.get(fault.name, '')}".rstrip())
         as_they_are = {
@@ -344,8 +344,8 @@ def record(command: str, *, progress: Callable[[str], None]) -> dict[str, Any]:
     }
 
 
-def _said(found: PadiffFinding | None) -> str:
-    return "" if found is None else str(found)
+def _said(finding: PadiffFinding | None) -> str:
+    return "" if finding is None else str(finding)
 
 
 def _tightest(run: _Runs, setting: Setting) -> Setting:

@@ -40,20 +40,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("PaDiff is not installed: pip install --no-deps padiff==0.2.0", file=sys.stderr)
         return 2
     quieten_frameworks()
-    given = sys.argv[1:] if argv is None else argv
+    arguments = sys.argv[1:] if argv is None else argv
     try:
-        made = record(
-            " ".join(["python scripts/record_padiff.py", *given]),
+        content = record(
+            " ".join(["python scripts/record_padiff.py", *arguments]),
             progress=lambda line: print(line, file=sys.stderr, flush=True),
         )
         with atomic_write(args.out) as path:
-            path.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+            path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     except (AlignmentError, OSError, ImportError) as error:
         return exit_with_error("PaDiff could not be run", error)
-    found = list(made["faults"].values())
+    verdicts = list(content["faults"].values())
     print(
-        f"{len(found)} faults, equivalent ones among them: {found.count('missed')} missed, "
-        f"{found.count('flagged')} flagged, {found.count('placed')} placed; written to {args.out}"
+        f"{len(verdicts)} faults, equivalent ones among them: {verdicts.count('missed')} missed, "
+        f"{verdicts.count('flagged')} flagged, {verdicts.count('placed')} placed; "
+        f"written to {args.out}"
     )
     return 0
 

@@ -51,13 +51,13 @@ def weights_results(
     ]
     expected = to_paddle_layout(weight_map, reference)
     for paddle_name, name in display_names(weight_map).items():
-        own = weights[paddle_name]
+        ours = weights[paddle_name]
         if paddle_name in expected.problems:
             reason = expected.problems[paddle_name]
-            results.append(absent(name, own, reason, AtWeight(name)))
+            results.append(absent(name, ours, reason, AtWeight(name)))
         elif paddle_name in expected.arrays:
             theirs = expected.arrays[paddle_name]
-            results.append(compare(name, theirs, own, allowed=0.0, location=AtWeight(name)))
+            results.append(compare(name, theirs, ours, allowed=0.0, location=AtWeight(name)))
     return results
 
 
@@ -109,10 +109,10 @@ class RunJudge:
         ours = trace.layers(matched_calls(self.reference, trace))
         for name, array in self.kinds[Kind.OUTPUT].items():
             key = ValueKey(Kind.OUTPUT, name)
-            own = lookup_value(key, ours)
-            if own is not None:
+            array_of_ours = lookup_value(key, ours)
+            if array_of_ours is not None:
                 location = AtCall(self.reference.trace.calls.get(name, name))
-                results.append(self._compare([key], array, own, dtype, location=location))
+                results.append(self._compare([key], array, array_of_ours, dtype, location=location))
         return results
 
     def _loss(self, trace: Trace, dtype: str) -> list[TensorResult]:
@@ -201,15 +201,15 @@ class RunJudge:
         """Compare a value with the one that is made of torch's values under `keys`."""
         first, kind = keys[0], keys[0].kind
         expected = self._dtype_of(first, theirs, dtype)
-        own = max(self.reference.rounding.get(key, 0.0) for key in keys)
+        rounding = max(self.reference.rounding.get(key, 0.0) for key in keys)
         sensitivity = max(self.reference.sensitivity.get(key, 0.0) for key in keys)
-        if dtype == "float32" and math.isinf(own):
+        if dtype == "float32" and math.isinf(rounding):
             return declared(shown or first.label, ours, "not finite in torch float32 either")
         return compare(
             shown or first.label,
             theirs,
             ours,
-            allowed=self._allowed(kind, own, sensitivity, expected),
+            allowed=self._allowed(kind, rounding, sensitivity, expected),
             dtype=expected,
             scale=self.scales[kind],
             discontinuities=self.reference.discontinuities.get(first),
@@ -222,14 +222,14 @@ class RunJudge:
             return str(theirs.dtype)
         return self.reference.float32_dtypes.get(key, "float32")
 
-    def _allowed(self, kind: Kind, own: float, sensitivity: float, dtype: str) -> float:
+    def _allowed(self, kind: Kind, rounding: float, sensitivity: float, dtype: str) -> float:
         if dtype == "float64":
             return min(1.0, max(FLOAT64_BOUND, SENSITIVITY * sensitivity))
         if not dtype.startswith(("float", "bfloat", "complex")):
             return 0.0  # integers and booleans are equal or not
         if self.reference.dtype == "float32":
             return FLOAT32_AGAINST_FLOAT32
-        return FLOAT32_RATIO * max(own, self._usual_rounding(kind), FLOAT32_FLOOR)
+        return FLOAT32_RATIO * max(rounding, self._usual_rounding(kind), FLOAT32_FLOOR)
 
     def _usual_rounding(self, kind: Kind) -> float:
         """Return the largest error of torch float32 on values of a kind.

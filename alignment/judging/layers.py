@@ -229,12 +229,12 @@ class LayerJudge:
         array: np.ndarray | None,
     ) -> TensorResult | None:
         """Return the failure where one side has no value; a gradient of zeros counts as none."""
-        given = reference if array is None else array
-        if given is None or not kind.is_gradient or not given.any():
+        present = reference if array is None else array
+        if present is None or not kind.is_gradient or not present.any():
             return None  # outputs of one side alone are for the end-to-end comparison
         side = "Paddle" if array is None else "torch"
         reason = f"no gradient in {side}: frozen, or cut off from the loss"
-        return replace(absent(shown, given, reason), comparison="by_itself")
+        return replace(absent(shown, present, reason), comparison="by_itself")
 
     @functools.cached_property
     def _expected_gradients(self) -> ConvertedArrays:
@@ -259,8 +259,8 @@ class LayerJudge:
         owner = parameter.rpartition(".")[0]
         calls = [call for call in self._layers if f"{owner}.".startswith(f"{layer_of(call)}.")]
         as_a_whole = [self._rounding.of_containers.get((call, parameter)) for call in calls]
-        own = self._rounding.errors.get(ValueKey(Kind.PARAMETER_GRAD, parameter))
-        return max((error for error in (own, *as_a_whole) if error is not None), default=0.0)
+        summed = self._rounding.errors.get(ValueKey(Kind.PARAMETER_GRAD, parameter))
+        return max((error for error in (summed, *as_a_whole) if error is not None), default=0.0)
 
     def _owner(self, source: Source) -> str:
         """Return the layer among those stopped at that a parameter belongs to; "" for none."""
@@ -281,8 +281,8 @@ class LayerJudge:
         return [key for key in self._reference.values if key.kind is kind]
 
     def _found(self, keys: Iterable[ValueKey]) -> list[TensorResult]:
-        found = (lookup_value(key, self._results) for key in keys)
-        return [result for result in found if result is not None]
+        results = (lookup_value(key, self._results) for key in keys)
+        return [result for result in results if result is not None]
 
     # Locations ---------------------------------------------------------------------------------
 

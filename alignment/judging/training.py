@@ -136,18 +136,21 @@ class TrainJudge:
                 )
             elif name in expected or name in ours:
                 side = "Paddle" if name in expected else "torch"
-                given = expected.get(name, ours.get(name))
+                present = expected.get(name, ours.get(name))
                 why = ": frozen, or cut off" if what == "gradient" else ""
-                yield absent(shown, given, f"{side} has no {what}{why}")
+                yield absent(shown, present, f"{side} has no {what}{why}")
 
     def _slots(self, record: TrainRecord, ours: PaddleStep, bound: float) -> Iterator[TensorResult]:
         entries = dict.fromkeys(
-            entry for state in (record.slots, ours.slots) for own in state.values() for entry in own
+            entry
+            for state in (record.slots, ours.slots)
+            for slots in state.values()
+            for entry in slots
         )
         for entry in entries:
-            theirs = {n: own[entry] for n, own in record.slots.items() if entry in own}
-            own = {n: slots[entry] for n, slots in ours.slots.items() if entry in slots}
-            yield from self._arrays(entry, theirs, own, bound, "by_itself")
+            theirs = {n: slots[entry] for n, slots in record.slots.items() if entry in slots}
+            actual = {n: slots[entry] for n, slots in ours.slots.items() if entry in slots}
+            yield from self._arrays(entry, theirs, actual, bound, "by_itself")
 
     def _buffers(
         self, record: TrainRecord, ours: PaddleStep, before: TrainState
@@ -165,14 +168,14 @@ class TrainJudge:
             if name not in ours.buffers:
                 yield absent(shown, theirs.arrays[name], "a parameter in Paddle, a buffer in torch")
                 continue
-            expected, own, old = theirs.arrays[name], ours.buffers[name], earlier[name]
+            expected, actual, old = theirs.arrays[name], ours.buffers[name], earlier[name]
             if expected.dtype.kind != "f":
-                yield compare(shown, expected, own, allowed=0.0)
+                yield compare(shown, expected, actual, allowed=0.0)
                 continue
             bound = self._bound(_largest(self._sensitivity.buffers, source))
-            result = self._change(shown, expected, own, old, bound)
+            result = self._change(shown, expected, actual, old, bound)
             if name in biased.arrays:
-                corrected = self._change(shown, biased.arrays[name], own, old, bound)
+                corrected = self._change(shown, biased.arrays[name], actual, old, bound)
                 if not corrected.failed and (corrected.error or 0.0) < (result.error or 0.0):
                     n = record.samples[source.torch_names[0]]
                     reason = (
@@ -183,13 +186,13 @@ class TrainJudge:
             yield result
 
     def _change(
-        self, shown: str, expected: np.ndarray, own: np.ndarray, old: np.ndarray, bound: float
+        self, shown: str, expected: np.ndarray, actual: np.ndarray, old: np.ndarray, bound: float
     ) -> TensorResult:
         """Compare what the step added to a buffer: a tenth of what the batch says."""
-        if own.shape != expected.shape:
-            return compare(shown, expected, own, allowed=bound, dtype=self._dtype)
+        if actual.shape != expected.shape:
+            return compare(shown, expected, actual, allowed=bound, dtype=self._dtype)
         old = old.astype(np.float64)
-        change = (own - old).astype(self._dtype)
+        change = (actual - old).astype(self._dtype)
         expected = (expected - old).astype(self._dtype)
         return compare(shown, expected, change, allowed=bound, decides=self._decides)
 

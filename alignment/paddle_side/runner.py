@@ -148,9 +148,9 @@ class PaddleSide:
                 output_at_the_reference(output, activations), dtype, backward=True
             )
             trace = Trace()
-            own = dict(zip(outputs, gradients, strict=True))
-            _add(trace, Kind.MODEL_GRAD_OUTPUT, own)
-            _backward(outputs, own, output_gradients)
+            own_gradients = dict(zip(outputs, gradients, strict=True))
+            _add(trace, Kind.MODEL_GRAD_OUTPUT, own_gradients)
+            _backward(outputs, own_gradients, output_gradients)
             _add(trace, Kind.PARAMETER_GRAD, {n: p.grad for n, p in model.named_parameters()})
             for index, tensor in enumerate(inputs):
                 if tensor.grad is not None:
@@ -233,8 +233,8 @@ class PaddleSide:
         targets = [_tensor(array, dtype) for array in self.pair.targets]
         with paddle.set_grad_enabled(backward):
             clones = (leaf.clone() for leaf in leaves)  # a loss may write into them
-            handed = replace_tensors(output, paddle.is_tensor, clones)
-            loss = self.pair.paddle_loss(handed, *targets)
+            copied_output = replace_tensors(output, paddle.is_tensor, clones)
+            loss = self.pair.paddle_loss(copied_output, *targets)
         if not paddle.is_tensor(loss):
             raise AlignmentError(f"paddle_loss gives a {type(loss).__name__}; give a scalar tensor")
         if loss.size != 1:
@@ -242,8 +242,8 @@ class PaddleSide:
         gradients: list = [None] * len(leaves)
         if backward and not loss.stop_gradient:
             wanted = [i for i, leaf in enumerate(leaves) if not leaf.stop_gradient]
-            found = paddle.grad(loss, [leaves[i] for i in wanted], allow_unused=True)
-            for index, gradient in zip(wanted, found, strict=True):
+            wanted_gradients = paddle.grad(loss, [leaves[i] for i in wanted], allow_unused=True)
+            for index, gradient in zip(wanted, wanted_gradients, strict=True):
                 gradients[index] = gradient
         return loss.detach(), gradients
 
@@ -263,8 +263,8 @@ class PaddleSide:
         if not isinstance(self.pair.paddle_model, nn.Layer):
             with isolated_framework_state("float32", self.device):
                 model = _made(self.pair.paddle_model)
-            own = {id(tensor) for tensor in self.model.state_dict().values()}
-            if not any(id(tensor) in own for tensor in model.state_dict().values()):
+            shared = {id(tensor) for tensor in self.model.state_dict().values()}
+            if not any(id(tensor) in shared for tensor in model.state_dict().values()):
                 load_paddle_state(model, self.weights())
                 return model
         return copy.deepcopy(self.model)
@@ -288,10 +288,10 @@ def _made(model: Any) -> nn.Layer:
         raise AlignmentError(
             f"paddle_model is a {type(model).__name__}; give a paddle.nn.Layer or a function"
         )
-    made = model()
-    if not isinstance(made, nn.Layer):
-        raise AlignmentError(f"paddle_model gave a {type(made).__name__}, not a paddle.nn.Layer")
-    return made
+    layer = model()
+    if not isinstance(layer, nn.Layer):
+        raise AlignmentError(f"paddle_model gave a {type(layer).__name__}, not a paddle.nn.Layer")
+    return layer
 
 
 def _tensor(array: np.ndarray, dtype: str | None = None) -> paddle.Tensor:
@@ -301,13 +301,13 @@ def _tensor(array: np.ndarray, dtype: str | None = None) -> paddle.Tensor:
 
 def _backward(
     outputs: Mapping[str, paddle.Tensor],
-    own: Mapping[str, paddle.Tensor | None],
+    own_gradients: Mapping[str, paddle.Tensor | None],
     reference: Mapping[str, np.ndarray],
 ) -> None:
     """Send the reference's gradients back; the model's own where there is none that fits."""
     sums: dict[int, tuple[paddle.Tensor, paddle.Tensor]] = {}  # one may go by several names
     for name, tensor in outputs.items():
-        gradient = own[name]
+        gradient = own_gradients[name]
         if name in reference and reference[name].shape == tuple(tensor.shape):
             gradient = paddle.to_tensor(reference[name])
         if gradient is not None and not tensor.stop_gradient:

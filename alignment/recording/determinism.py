@@ -70,13 +70,13 @@ class Repeat:
         if self.call or not self._differs(output, call, self._first.values, Kind.OUTPUT):
             return
         self.call = call
-        own = {
+        second = {
             ValueKey(Kind.OUTPUT, name): self._ops.to_array(tensor)
             for name, tensor in self._tensors(output, call)
         }
         self._watch.paused = True
         try:
-            self.by_itself = self._differs(layer(*args, **kwargs), call, own, Kind.OUTPUT)
+            self.by_itself = self._differs(layer(*args, **kwargs), call, second, Kind.OUTPUT)
         finally:
             self._watch.paused = False
 

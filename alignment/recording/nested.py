@@ -50,8 +50,7 @@ def replace_tensors(
         return replace_tensors(part, is_tensor, tensors, strict=strict)
 
     if isinstance(value, Mapping):
-        made = {key: replaced(part) for key, part in value.items()}
-        return _copied_mapping(value, made)
+        return _copied_mapping(value, {key: replaced(part) for key, part in value.items()})
     parts = [replaced(part) for _, part in _parts(value, "", strict)]
     if hasattr(value, "_fields"):
         return type(value)(*parts)
@@ -59,18 +58,20 @@ def replace_tensors(
         return type(value)(parts)
     if dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value)]
-        made = copy.copy(value)
+        copied = copy.copy(value)
         for name, part in zip(names, parts, strict=True):
-            object.__setattr__(made, name, part)  # a frozen one too, and fields that __init__ lacks
-        return made
+            object.__setattr__(
+                copied, name, part
+            )  # a frozen one too, and fields that __init__ lacks
+        return copied
     return value
 
 
-def _copied_mapping(value: Mapping, made: dict) -> Mapping:
+def _copied_mapping(value: Mapping, replaced: dict) -> Mapping:
     if not isinstance(value, MutableMapping):
-        return type(value)(made)
+        return type(value)(replaced)
     copied = copy.copy(value)  # keeps what a defaultdict or a user's mapping was made with
-    copied.update(made)
+    copied.update(replaced)
     return copied
 
 

@@ -32,8 +32,8 @@ class CallArguments:
 
     def __init__(self, args: tuple, kwargs: dict, ops: TensorOps) -> None:
         self._structure, self._ops = (args, kwargs), ops
-        found = flatten(self._structure, ops.is_tensor, strict=False)
-        self.tensors = [tensor for _, tensor in found]
+        named = flatten(self._structure, ops.is_tensor, strict=False)
+        self.tensors = [tensor for _, tensor in named]
         self.distinct = list({id(tensor): tensor for tensor in self.tensors}.values())
 
     @property
@@ -103,11 +103,11 @@ def substitute_outputs(
 
 
 def _write_back(inputs: SubstitutedInputs, substitutes: dict[int, Any], ops: TensorOps) -> None:
-    for original, given, version in zip(
+    for original, substitute, version in zip(
         inputs.originals, inputs.substitutes, inputs.versions, strict=True
     ):
-        if ops.version(given) == version:
+        if ops.version(substitute) == version:
             continue
-        ops.write_over(original, substitutes.get(id(given), given))
-        if id(given) in substitutes:  # the layer returned the tensor that it had changed
-            substitutes[id(given)] = original
+        ops.write_over(original, substitutes.get(id(substitute), substitute))
+        if id(substitute) in substitutes:  # the layer returned the tensor that it had changed
+            substitutes[id(substitute)] = original

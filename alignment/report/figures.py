@@ -78,18 +78,18 @@ def depth_svg(step: StepResult) -> str:
 
 def ratios_svg(tensors: Iterable[TensorResult]) -> str:
     """Return how many tensors come how near to what is allowed, for each comparison."""
-    found: dict[str, list[tuple[float, str]]] = {series: [] for series in SERIES}
+    ratios: dict[str, list[tuple[float, str]]] = {series: [] for series in SERIES}
     for tensor in tensors:
         value = ratio(tensor)
         if value is not None and tensor.allowed:
-            found[series_of(tensor)].append((value, tensor.status))
-    used = [series for series in SERIES if found[series]]
+            ratios[series_of(tensor)].append((value, tensor.status))
+    used = [series for series in SERIES if ratios[series]]
     figure = _figure(2.7)
     with _style():
         axes = figure.subplots(1, max(1, len(used)), sharex=True, squeeze=False)[0]
-        low, high = _decades([v for series in used for v, _ in found[series]] + [1.0])
+        low, high = _decades([v for series in used for v, _ in ratios[series]] + [1.0])
         for series, ax in zip(used, axes, strict=False):
-            _draw_ratios(ax, found[series], low, high)
+            _draw_ratios(ax, ratios[series], low, high)
             ax.set_title(TITLES[series])
         axes[0].set_ylabel("comparisons")
         return _svg(figure)
@@ -239,14 +239,14 @@ def _name_places(ax: Axes, names: Sequence[str]) -> None:
     ax.set_xlim(-0.02 * len(names) - 0.5, 1.02 * len(names) - 0.5)
 
 
-def _draw_ratios(ax: Axes, found: Sequence[tuple[float, str]], low: int, high: int) -> None:
+def _draw_ratios(ax: Axes, ratios: Sequence[tuple[float, str]], low: int, high: int) -> None:
     """Two bins a decade; a bin of its own for what is equal to the bit."""
     edges = np.linspace(low, high, 2 * (high - low) + 1)
     edges[0] -= 1e-6  # below it lies what is equal, and that alone
     centres = [low - 0.5, *(edges[1:] - 0.25)]
     bottom = np.zeros(len(edges), int)
     for status, colour in (("passed", GOOD), ("declared", DECLARED), ("failed", BAD)):
-        heights = [_height(v, low - 1, high) for v, s in found if s == status]
+        heights = [_height(v, low - 1, high) for v, s in ratios if s == status]
         if heights:
             # Exactly what is allowed is still allowed: an edge belongs to the bin at its left.
             bins = np.bincount(np.searchsorted(edges, heights), minlength=len(edges))

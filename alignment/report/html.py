@@ -110,7 +110,7 @@ def groups(step: StepResult) -> list[Group]:
     for tensor in step.tensors:
         by_name.setdefault(tensor.name, []).append(tensor)
     rows = [Row(name, tuple(results)) for name, results in by_name.items()]
-    made = []
+    groups_shown = []
     for status, title in (
         ("failed", "Failed, in the order in which a divergence spreads"),
         ("declared", "Declared: rounding decides these, or nothing can be decided"),
@@ -123,8 +123,8 @@ def groups(step: StepResult) -> list[Group]:
             shown = sorted(those, key=lambda row: row.rank, reverse=True)[:limit]
             title += f": the {limit} with the largest share of what is allowed"
         if those:
-            made.append(Group(status, title, shown, len(those) - len(shown)))
-    return made
+            groups_shown.append(Group(status, title, shown, len(those) - len(shown)))
+    return groups_shown
 
 
 def _figures(report: AlignmentResults) -> list[Figure]:

@@ -57,8 +57,8 @@ def tensor_text(tensor: TensorResult) -> str:
     what = f"{tensor.name}: " if exact else f"{tensor.name}, {comparison_text(tensor)}: "
     if tensor.error is None:
         return what + (tensor.reason or "nothing to compare")
-    found = f"error {tensor.error:.2e}, allowed {tensor.allowed:.2e}"
-    return f"{what}{found}; {tensor.reason}" if tensor.reason else what + found
+    verdict = f"error {tensor.error:.2e}, allowed {tensor.allowed:.2e}"
+    return f"{what}{verdict}; {tensor.reason}" if tensor.reason else what + verdict
 
 
 def comparison_text(tensor: TensorResult) -> str:
@@ -77,10 +77,10 @@ def next_look(report: AlignmentResults) -> str:
         return f"look at what the pair gives to the step {step.step}: nothing was compared"
     if tensor.error is None:
         # A long reason stands in the report beside this.
-        found = f" ({tensor.reason})" if 0 < len(tensor.reason) <= COLUMNS else ""
+        detail = f" ({tensor.reason})" if 0 < len(tensor.reason) <= COLUMNS else ""
     else:
-        found = f" (error {tensor.error:.2e}, allowed {tensor.allowed:.2e})"
-    return f"look at {_advice(step.step, tensor)}{found}"
+        detail = f" (error {tensor.error:.2e}, allowed {tensor.allowed:.2e})"
+    return f"look at {_advice(step.step, tensor)}{detail}"
 
 
 def _advice(step: str, tensor: TensorResult) -> str:
@@ -176,8 +176,10 @@ def _counts(step: StepResult) -> list[str]:
 
 def _largest_errors(step: StepResult) -> str:
     """Return the largest error of each comparison, relative to what is allowed there."""
-    found = {series: worst(step.tensors, series) for series in SERIES}
-    return ", ".join(f"{s} {shown_ratio(ratio(t))}" for s, t in found.items() if t is not None)
+    worst_tensors = {series: worst(step.tensors, series) for series in SERIES}
+    return ", ".join(
+        f"{s} {shown_ratio(ratio(t))}" for s, t in worst_tensors.items() if t is not None
+    )
 
 
 def _notes(report: AlignmentResults, rows: int) -> list[str]:

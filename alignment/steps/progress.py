@@ -91,7 +91,7 @@ def expected_phases(
     """
     trains = "train" in steps
     models = bool(MODEL_STEPS & set(steps))
-    own = sum(step in checks for step in steps)
-    of_torch = own + models * (TORCH_PHASES + ("backward" in steps)) + trains * TORCH_TRAINING
-    of_paddle = own + models * PADDLE_PHASES + trains * (PADDLE_TRAINING + train_steps) + 1
+    of_checks = sum(step in checks for step in steps)
+    of_torch = of_checks + models * (TORCH_PHASES + ("backward" in steps)) + trains * TORCH_TRAINING
+    of_paddle = of_checks + models * PADDLE_PHASES + trains * (PADDLE_TRAINING + train_steps) + 1
     return max(1, torch * of_torch + paddle * of_paddle)

@@ -139,16 +139,16 @@ class TorchLayerwiseRun(LayerwiseRun):
     ) -> list[np.ndarray | None]:
         """Send gradients back through one layer, and a second time slightly moved."""
         gradients, parameters = self._back(pairs, opened.leaves, layer, moved=False)
-        moved, moved_parameters = self._back(pairs, opened.leaves, layer, moved=True)
+        perturbed, perturbed_parameters = self._back(pairs, opened.leaves, layer, moved=True)
         for sums, gradients_of in (
             (self._sums, parameters),
-            (self._moved_sums, moved_parameters),
+            (self._moved_sums, perturbed_parameters),
         ):
             for parameter, gradient in gradients_of.items():
                 if gradient is not None:
                     earlier = sums.get(id(parameter))
                     sums[id(parameter)] = gradient if earlier is None else earlier + gradient
-        for index, gradient in enumerate(moved):
+        for index, gradient in enumerate(perturbed):
             key = ValueKey(Kind.GRAD_INPUT, opened.name, index)
             self._measure_moved(key, _array_or_none(gradient))
         return [_array_or_none(gradient) for gradient in gradients]
@@ -169,15 +169,15 @@ class TorchLayerwiseRun(LayerwiseRun):
         gradients = [g for _, g in pairs]
         if moved:
             gradients = [g * (1 + PERTURBATION * self._noise(g)) for g in gradients]
-        found = torch.autograd.grad(
+        gradients_of_wanted = torch.autograd.grad(
             [t for t, _ in pairs],
             [*wanted, *parameters],
             gradients,
             allow_unused=True,
             retain_graph=True,
         )
-        by_leaf = dict(zip(map(id, wanted), found, strict=False))
-        of_parameters = dict(zip(parameters, found[len(wanted) :], strict=True))
+        by_leaf = dict(zip(map(id, wanted), gradients_of_wanted, strict=False))
+        of_parameters = dict(zip(parameters, gradients_of_wanted[len(wanted) :], strict=True))
         return [by_leaf.get(id(leaf)) for leaf in leaves], of_parameters
 
     def _noise(self, like: torch.Tensor) -> torch.Tensor:
@@ -198,8 +198,8 @@ class TorchLayerwiseRun(LayerwiseRun):
         gradients = {}
         for name, parameter in model.named_parameters():
             total = _sum(self._sums.get(id(parameter)), parameter.grad)
-            moved = _sum(self._moved_sums.get(id(parameter)), parameter.grad)
-            self._measure_moved(ValueKey(Kind.PARAMETER_GRAD, name), _array_or_none(moved))
+            perturbed = _sum(self._moved_sums.get(id(parameter)), parameter.grad)
+            self._measure_moved(ValueKey(Kind.PARAMETER_GRAD, name), _array_or_none(perturbed))
             gradients[name] = _array_or_none(total)
         return gradients
 

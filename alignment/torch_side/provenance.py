@@ -38,8 +38,8 @@ class Origins(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Call the function, and note what its tensors were made of."""
-        given = _tensors((args, dict(kwargs or {})))
-        keys = dict.fromkeys(key for tensor in given for key in self._keys.get(tensor, ()))
+        arguments = _tensors((args, dict(kwargs or {})))
+        keys = dict.fromkeys(key for tensor in arguments for key in self._keys.get(tensor, ()))
         result = func(*args, **(kwargs or {}))
         if keys:
             for tensor in [*_tensors(result), *_written_to(func, args, kwargs or {})]:

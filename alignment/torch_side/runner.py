@@ -142,8 +142,10 @@ class TorchSide:
             discontinuities = {key: np.zeros_like(g) for key, g in exact_gradients.items()}
             rng = np.random.default_rng(0)
             for _ in range(PERTURBATIONS):
-                moved = [self._tensor(_perturbed(array, rng)) for array in outputs.values()]
-                structure = replace_tensors(exact.output, torch.is_tensor, iter(moved))
+                perturbed_outputs = [
+                    self._tensor(_perturbed(array, rng)) for array in outputs.values()
+                ]
+                structure = replace_tensors(exact.output, torch.is_tensor, iter(perturbed_outputs))
                 _, gradients = self._loss(structure, "float64")
                 for name, gradient in zip(outputs, gradients, strict=True):
                     key = ValueKey(Kind.MODEL_GRAD_OUTPUT, name)
@@ -185,9 +187,9 @@ class TorchSide:
         Returns:
             The relative change of each layer's output, of the outputs and of the loss.
         """
-        moved, _ = self.run("float64", backward=False, around=perturbed)
+        trace, _ = self.run("float64", backward=False, around=perturbed)
         return {
-            key: relative_error(exact.values[key], array) for key, array in moved.values.items()
+            key: relative_error(exact.values[key], array) for key, array in trace.values.items()
         }
 
     def repeat(self, first: Trace, mode: str | None = None) -> Repeat:
@@ -255,8 +257,10 @@ class TorchSide:
         gradients: list = [None] * len(leaves)
         if loss.requires_grad:
             wanted = [i for i, leaf in enumerate(leaves) if leaf.requires_grad]
-            found = torch.autograd.grad(loss, [leaves[i] for i in wanted], allow_unused=True)
-            for index, gradient in zip(wanted, found, strict=True):
+            wanted_gradients = torch.autograd.grad(
+                loss, [leaves[i] for i in wanted], allow_unused=True
+            )
+            for index, gradient in zip(wanted, wanted_gradients, strict=True):
                 gradients[index] = gradient
         return loss.detach(), gradients
 
@@ -275,9 +279,9 @@ class TorchSide:
         if not isinstance(self.pair.torch_model, torch.nn.Module):
             with isolated_framework_state("float32"):
                 model = _made(self.pair.torch_model)
-            own = {id(tensor) for tensor in self.model.state_dict(keep_vars=True).values()}
+            shared = {id(tensor) for tensor in self.model.state_dict(keep_vars=True).values()}
             tensors = model.state_dict(keep_vars=True).values()
-            if not any(id(tensor) in own for tensor in tensors):
+            if not any(id(tensor) in shared for tensor in tensors):
                 load_torch_state(model, self.weights())
                 return model
         return copy.deepcopy(self.model)
@@ -290,10 +294,10 @@ def _made(model: Any) -> torch.nn.Module:
         raise AlignmentError(
             f"torch_model is a {type(model).__name__}; give a torch.nn.Module or a function"
         )
-    made = model()
-    if not isinstance(made, torch.nn.Module):
-        raise AlignmentError(f"torch_model gave a {type(made).__name__}, not a torch.nn.Module")
-    return made
+    module = model()
+    if not isinstance(module, torch.nn.Module):
+        raise AlignmentError(f"torch_model gave a {type(module).__name__}, not a torch.nn.Module")
+    return module
 
 
 def _backward(outputs: Any, gradients: list) -> None:
@@ -325,9 +329,9 @@ def _perturbed(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return array + size * rng.uniform(-1, 1, array.shape)
 
 
-def _note_jumps(discontinuities: np.ndarray, exact: np.ndarray, moved: np.ndarray) -> None:
-    change = np.abs(moved - exact)
-    jumped = change > 0.5 * np.maximum(np.abs(moved), np.abs(exact))
+def _note_jumps(discontinuities: np.ndarray, exact: np.ndarray, perturbed: np.ndarray) -> None:
+    change = np.abs(perturbed - exact)
+    jumped = change > 0.5 * np.maximum(np.abs(perturbed), np.abs(exact))
     np.maximum(discontinuities, np.where(jumped, change, 0), out=discontinuities)
 
 

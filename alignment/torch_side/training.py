@@ -158,13 +158,13 @@ class TorchTrainer:
     def _slots(self) -> dict[str, dict[str, np.ndarray]]:
         slots = {}
         for name, parameter in self._parameters.items():
-            own = {
+            entries = {
                 ENTRIES.get(key, key): rounded(array_of_torch(value))
                 for key, value in self._optimizer.state.get(parameter, {}).items()
                 if key != "step" and torch.is_tensor(value)
             }
-            if own:
-                slots[name] = own
+            if entries:
+                slots[name] = entries
         return slots
 
     def _round_state(self) -> None:
@@ -189,19 +189,21 @@ class _Observed(NamedTuple):
     buffers: Mapping[str, np.ndarray]
 
 
-def _sensitivity(exact: _Observed, moved: _Observed) -> StepSensitivity:
-    exact_norm, moved_norm = (norm_of(run.gradients.items()) for run in (exact, moved))
+def _sensitivity(exact: _Observed, perturbed_step: _Observed) -> StepSensitivity:
+    exact_norm, perturbed_norm = (norm_of(run.gradients.items()) for run in (exact, perturbed_step))
     return StepSensitivity(
-        loss=relative_error(exact.loss, moved.loss),
-        norm=abs(moved_norm - exact_norm) / exact_norm if exact_norm else 0.0,
-        gradients=_changes(exact.gradients, moved.gradients),
-        buffers=_changes(exact.buffers, moved.buffers),
+        loss=relative_error(exact.loss, perturbed_step.loss),
+        norm=abs(perturbed_norm - exact_norm) / exact_norm if exact_norm else 0.0,
+        gradients=_changes(exact.gradients, perturbed_step.gradients),
+        buffers=_changes(exact.buffers, perturbed_step.buffers),
     )
 
 
-def _changes(exact: Mapping[str, np.ndarray], moved: Mapping[str, np.ndarray]) -> dict[str, float]:
-    both = [name for name in exact if name in moved]
-    return {name: relative_error(exact[name], moved[name]) for name in both}
+def _changes(
+    exact: Mapping[str, np.ndarray], perturbed_step: Mapping[str, np.ndarray]
+) -> dict[str, float]:
+    both = [name for name in exact if name in perturbed_step]
+    return {name: relative_error(exact[name], perturbed_step[name]) for name in both}
 
 
 class _VarianceWatch:
@@ -258,8 +260,8 @@ def perturb_by_one_ulp(
             if tensor.is_floating_point():
                 value = weights[name].astype(np.float32)
                 up = rng.random(value.shape) < 0.5
-                moved = np.nextafter(value, np.where(up, np.inf, -np.inf).astype(np.float32))
-                _set(tensor, moved)
+                neighbour = np.nextafter(value, np.where(up, np.inf, -np.inf).astype(np.float32))
+                _set(tensor, neighbour)
 
 
 def _set(tensor: torch.Tensor, array: np.ndarray) -> None:

@@ -27,15 +27,15 @@ def to_paddle_layout(weight_map: WeightMap, arrays: Mapping[str, np.ndarray]) ->
         arrays: by torch name; a Paddle tensor of which no source is given is left out.
     """
     misfits = {problem.name for problem in weight_map.problems}
-    made = ConvertedArrays({}, {})
+    converted = ConvertedArrays({}, {})
     for source in weight_map.sources:
         if misfits & {*source.torch_names, source.paddle_name}:
             continue
         try:
-            made.arrays.update(WeightMap((source,), ()).to_paddle(arrays))
+            converted.arrays.update(WeightMap((source,), ()).to_paddle(arrays))
         except Exception as error:  # a user's `convert` may raise anything; the reason is reported
-            made.problems[source.paddle_name] = f"can't be made of torch's: {error}"
-    return made
+            converted.problems[source.paddle_name] = f"can't be made of torch's: {error}"
+    return converted
 
 
 def transferred_state(
@@ -76,9 +76,9 @@ def to_torch_layout(
     """Gradients by Paddle name under torch's names and in its layout, as far as it has them."""
     whole = {spec.first_name: spec for spec in specs if not spec.rows}
     names = display_names(weight_map)
-    made = {}
+    converted = {}
     for name, array in gradients.items():
         spec = whole.get(names.get(name, name))
         fits = spec is not None and spec.paddle_shape == array.shape
-        made[names.get(name, name)] = spec.to_torch(array) if fits else array
-    return made
+        converted[names.get(name, name)] = spec.to_torch(array) if fits else array
+    return converted

@@ -29,18 +29,18 @@ def match(
         The map; its `problems` name each tensor that is missing, extra, misshapen or claimed twice.
     """
     finder = Finder(specs, rename or {}, convert or {})
-    found = [finder.source_of(tensor) for tensor in tensors]
-    lost = [t for t, result in zip(tensors, found, strict=True) if result == (None, None)]
+    matches = [finder.source_of(tensor) for tensor in tensors]
+    lost = [t for t, result in zip(tensors, matches, strict=True) if result == (None, None)]
     left = finder.left_over()
     unmatched = Unmatched(finder, tensors, lost, left)
     problems = [
         problem or Problem(tensor.name, unmatched.describe_paddle_tensor(tensor))
-        for tensor, (source, problem) in zip(tensors, found, strict=True)
+        for tensor, (source, problem) in zip(tensors, matches, strict=True)
         if problem or not source
     ]
     problems += finder.unknown_converts(tensors)
     problems += [Problem(spec.torch_name, unmatched.describe_torch_tensor(spec)) for spec in left]
     return WeightMap(
-        tuple(source for source, _ in found if source),
+        tuple(source for source, _ in matches if source),
         tuple(problems),
     )

@@ -107,8 +107,8 @@ def load_torch_state(module: torch.nn.Module, state: Mapping[str, np.ndarray]) -
     """
     import torch
 
-    own = {entry.first_name: None for entry in torch_specs(module)}
-    tensors = {name: tensor for name, tensor in _torch_tensors(module) if name in own}
+    first_names = {entry.first_name: None for entry in torch_specs(module)}
+    tensors = {name: tensor for name, tensor in _torch_tensors(module) if name in first_names}
     current = {name: (tuple(t.shape), str(t.dtype)[6:]) for name, t in tensors.items()}
     _check_fit("torch", current, state)
     with torch.no_grad():
@@ -236,8 +236,8 @@ def _check_fit(
         else:
             dtype = "bfloat16" if state[name].dtype == np.uint16 else str(state[name].dtype)
             if (state[name].shape, dtype) != current[name]:
-                shape, own = current[name]
-                given = f"{dtype} {list(state[name].shape)}"
-                problems.append(f"{name} is {own} {list(shape)} and is given {given}")
+                shape, dtype_of_model = current[name]
+                received = f"{dtype} {list(state[name].shape)}"
+                problems.append(f"{name} is {dtype_of_model} {list(shape)} and is given {received}")
     if problems:
         raise WeightsError(f"the weights don't fit the {side} model: {'; '.join(sorted(problems))}")

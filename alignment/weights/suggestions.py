@@ -85,11 +85,11 @@ def rename_entries(ours: Sequence[Known], theirs: Sequence[Known]) -> dict[str, 
     """
     entries: dict[str, str] = {}
     for _ in range(3):  # what is renamed may tell apart what was alike before
-        found = _entries(ours, theirs)
-        if not found or found.keys() & entries.keys():
+        proposed = _entries(ours, theirs)
+        if not proposed or proposed.keys() & entries.keys():
             break
-        entries |= found
-        now = [replace(tensor, name=renamed(tensor.name, found)) for tensor in ours]
+        entries |= proposed
+        now = [replace(tensor, name=renamed(tensor.name, proposed)) for tensor in ours]
         names = {t.name for t in now} & {t.name for t in theirs}
         ours, theirs = ([t for t in side if t.name not in names] for side in (now, theirs))
     return entries
@@ -206,9 +206,9 @@ def _parents(changes: Mapping[_Path, _Path]) -> dict[_Path, _Path]:
             targets[parent].add(target)
             sources[target].add(parent)
     return {
-        parent: next(iter(found))
-        for parent, found in targets.items()
-        if len(found) == 1 and len(sources[next(iter(found))]) == 1
+        parent: next(iter(parents))
+        for parent, parents in targets.items()
+        if len(parents) == 1 and len(sources[next(iter(parents))]) == 1
     }
 
 

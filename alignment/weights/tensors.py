@@ -138,19 +138,19 @@ class WeightMap:
         Raises:
             WeightsError: Part of a tensor's sources is missing, or a shape comes out otherwise.
         """
-        made = {}
+        converted = {}
         for source in self.sources:
-            given = [arrays[name] for name in source.torch_names if name in arrays]
-            if not given:
+            sources_arrays = [arrays[name] for name in source.torch_names if name in arrays]
+            if not sources_arrays:
                 continue
-            if len(given) < len(source.torch_names):
+            if len(sources_arrays) < len(source.torch_names):
                 absent = [name for name in source.torch_names if name not in arrays]
                 raise WeightsError(f"{source.paddle_name} needs {', '.join(absent)} of torch too")
-            array = np.asarray(source.function(*given))
+            array = np.asarray(source.function(*sources_arrays))
             if array.shape != source.paddle_shape:
                 raise WeightsError(
                     f"{source.paddle_name} is {list(source.paddle_shape)} in Paddle, but torch's "
                     f"{', '.join(source.torch_names)} gives {list(array.shape)}"
                 )
-            made[source.paddle_name] = array
-        return made
+            converted[source.paddle_name] = array
+        return converted

@@ -58,7 +58,7 @@ def _move_backbone(section: dict[str, Any], below: str) -> str:
 
 def _move_options(section: dict[str, Any], name: str, below: Any) -> None:
     """Put FactSeg's other keys into its options, in place."""
-    moved = {}
+    options_of_model = {}
     for key, default in _OPTIONS.items():
         if key not in section:
             continue
@@ -66,10 +66,10 @@ def _move_options(section: dict[str, Any], name: str, below: Any) -> None:
         if not _is_factseg(name):
             _check_default(name, key, value, default)
         elif value != default or (isinstance(below, Mapping) and key in below):
-            moved[key] = value
+            options_of_model[key] = value
     options = section.get("options", {})
-    if moved and isinstance(options, Mapping):
-        section["options"] = {**moved, **options}
+    if options_of_model and isinstance(options, Mapping):
+        section["options"] = {**options_of_model, **options}
 
 
 def _is_factseg(name: str) -> bool:

@@ -176,10 +176,10 @@ def _with_paths(layer: Layer, place: Callable[[str], str]) -> Layer:
     """Put `place(path)` where a key of the layer has a path."""
     values = layer.values
     for dotted in PATH_KEYS:
-        found = layer.get(tuple(dotted.split(".")))
+        path = layer.get(tuple(dotted.split(".")))
         # ~ is the home folder, an empty text an error: the schema sees to both
-        if isinstance(found, str) and found and not found.startswith("~"):
-            values = _merged(values, _nested(dotted, place(found)))
+        if isinstance(path, str) and path and not path.startswith("~"):
+            values = _merged(values, _nested(dotted, place(path)))
     return Layer(layer.source, values)
 
 

@@ -50,11 +50,11 @@ def describe(error: ValidationError, main: str, layers: Sequence[Layer]) -> str:
         main: the file or option that is named where no single value is at fault.
         layers: all that was merged; those after the one of `main` are options.
     """
-    found: dict[str, dict[str, None]] = {}
+    by_source: dict[str, dict[str, None]] = {}
     for problem in error.errors(include_url=False):
         source = _source(problem, main, layers)
-        found.setdefault(source, {})[_sentence(problem)] = None
-    return "; ".join(f"{source}: {'; '.join(sentences)}" for source, sentences in found.items())
+        by_source.setdefault(source, {})[_sentence(problem)] = None
+    return "; ".join(f"{source}: {'; '.join(sentences)}" for source, sentences in by_source.items())
 
 
 def _source(problem: Mapping[str, Any], main: str, layers: Sequence[Layer]) -> str:
@@ -69,16 +69,16 @@ def _source(problem: Mapping[str, Any], main: str, layers: Sequence[Layer]) -> s
 
 
 def _sentence(problem: Mapping[str, Any]) -> str:
-    location, kind, given = problem["loc"], problem["type"], problem.get("input")
+    location, kind, value = problem["loc"], problem["type"], problem.get("input")
     key = _dotted(location)
     message = problem["msg"].removeprefix("Value error, ")
-    it_is = "" if isinstance(given, (Mapping, list)) else f" (it is {_shown(given)})"
+    it_is = "" if isinstance(value, (Mapping, list)) else f" (it is {_shown(value)})"
     if kind == "extra_forbidden":
         return f"{key} is not known{_instead(location)}"
     if kind == "missing":
         return f"{key} is missing"
     if kind == "union_tag_invalid":
-        return f"{key} has the name {_shown(given['name'])}{_transform_meant(given['name'])}"
+        return f"{key} has the name {_shown(value['name'])}{_transform_meant(value['name'])}"
     if kind == "union_tag_not_found":
         return f"{key} has no name; the transforms are {', '.join(TRANSFORMS)}"
     if kind in ("model_type", "model_attributes_type"):

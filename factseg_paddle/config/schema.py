@@ -158,12 +158,12 @@ class Data(Section):
     @model_validator(mode="after")
     def _kind_fits(self) -> Data:
         folder = ("train", "val", "image_suffix", "mask_suffix", "palette", "class_names")
-        given = self.changed(*folder)
+        changed = self.changed(*folder)
         if self.kind in _BUILT_IN:
             name, classes = _BUILT_IN[self.kind]
-            if given:
+            if changed:
                 raise ValueError(
-                    f"kind {self.kind} has {', '.join(given)} built in; use kind folder"
+                    f"kind {self.kind} has {', '.join(changed)} built in; use kind folder"
                 )
             if self.num_classes != classes:
                 raise ValueError(

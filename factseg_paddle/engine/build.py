@@ -40,9 +40,9 @@ def select_device(name: str | None) -> str:
     if name.startswith("gpu"):
         number = int(name.partition(":")[2] or 0)
         if number >= gpus:
-            found = f"{gpus} GPUs, numbered from 0" if gpus else "no GPU"
+            devices = f"{gpus} GPUs, numbered from 0" if gpus else "no GPU"
             cure = "" if paddle.is_compiled_with_cuda() else "install paddlepaddle-gpu or "
-            raise DeviceError(f"device {name}: this Paddle sees {found}; {cure}use --device cpu")
+            raise DeviceError(f"device {name}: this Paddle sees {devices}; {cure}use --device cpu")
     return paddle.device.set_device(name)
 
 
@@ -83,10 +83,10 @@ def build_loss(settings: Loss, ignore_index: int, network: nn.Layer) -> nn.Layer
         loss = AnnealedFocalLoss(settings.annealing_steps, settings.gamma, ignore_index)
     else:
         loss = DiceLoss(ignore_index=ignore_index)
-    own = getattr(network, "aux_weight", None)
+    weight = getattr(network, "aux_weight", None)
     if settings.aux_weight is None:
-        return AuxiliaryLoss(loss, own or 0.0)
-    if own is None:
+        return AuxiliaryLoss(loss, weight or 0.0)
+    if weight is None:
         raise ValueError(
             f"loss.aux_weight {settings.aux_weight} is for networks with auxiliary heads, and "
             f"{type(network).__name__} has none; leave it out"

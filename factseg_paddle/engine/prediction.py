@@ -106,12 +106,12 @@ class PredictionRun:
             return f"failed: {result.problem}"
         order = np.argsort(-result.pixels[1:], kind="stable") + 1
         total = int(result.pixels.sum())
-        found = ", ".join(
+        classes = ", ".join(
             f"{self.classes.names[i]} {share_text(int(result.pixels[i]), total)}"
             for i in order
             if result.pixels[i]
         )
-        return f"{result.path.name}: {found or f'{self.classes.names[0]} only'}"
+        return f"{result.path.name}: {classes or f'{self.classes.names[0]} only'}"
 
 
 def classes_of(data: Data) -> Classes:

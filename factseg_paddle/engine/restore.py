@@ -70,21 +70,21 @@ def restore(
     file, arrays = read_weights(weights)
     sha256 = sha256_of_file(file)
     if config is not None:
-        found, source = load_config(config, opts, changes), str(config)
+        settings, source = load_config(config, opts, changes), str(config)
     else:
-        found, source = _config_of(weights, file, sha256, opts, changes) or _published(
+        settings, source = _config_of(weights, file, sha256, opts, changes) or _published(
             file, arrays, opts, changes
         )
-    select_device(found.device)
-    network = build_model(found.model, found.data.num_classes)
+    select_device(settings.device)
+    network = build_model(settings.model, settings.data.num_classes)
     report = set_weights(network, file, arrays)
     if report.kept:
         raise CheckpointError(
-            f"{source} says data.num_classes {found.data.num_classes}, but {file} has other "
+            f"{source} says data.num_classes {settings.data.num_classes}, but {file} has other "
             f"classes ({report.reason}); give the configuration of these weights with --config"
         )
     network.eval()
-    return LoadedModel(network, found, source, file, sha256)
+    return LoadedModel(network, settings, source, file, sha256)
 
 
 def _config_of(

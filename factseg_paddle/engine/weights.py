@@ -106,24 +106,24 @@ def set_weights(model: nn.Layer, file: Path, arrays: Mapping[str, np.ndarray]) -
     Raises:
         CheckpointError: a name or shape does not fit; nothing is loaded.
     """
-    own = model.state_dict()
-    differing, classes = _of_other_classes(own, arrays, model.num_classes)
-    given = {name: array for name, array in arrays.items() if name not in differing}
-    _set_all(own, given, file, kept=differing)
+    state = model.state_dict()
+    differing, classes = _of_other_classes(state, arrays, model.num_classes)
+    fitting = {name: array for name, array in arrays.items() if name not in differing}
+    _set_all(state, fitting, file, kept=differing)
     reason = f"{classes} classes in the file, {model.num_classes} here" if differing else ""
-    return LoadReport(file, tuple(given), differing, differing, reason)
+    return LoadReport(file, tuple(fitting), differing, differing, reason)
 
 
 def _of_other_classes(
-    own: Mapping[str, paddle.Tensor], arrays: Mapping[str, np.ndarray], num_classes: int
+    state: Mapping[str, paddle.Tensor], arrays: Mapping[str, np.ndarray], num_classes: int
 ) -> tuple[tuple[str, ...], int]:
     """Return the tensors that differ from the network's in the number of classes alone, and it.
 
     Nothing where the file's tensors do not agree on one number.
     """
     differing, counts = [], set()
-    for name in filter(arrays.__contains__, own):
-        ours, theirs = own[name].shape, arrays[name].shape
+    for name in filter(arrays.__contains__, state):
+        ours, theirs = state[name].shape, arrays[name].shape
         if len(ours) != len(theirs):
             continue
         changed = [(a, b) for a, b in zip(ours, theirs, strict=True) if a != b]
@@ -131,8 +131,8 @@ def _of_other_classes(
             differing.append(name)
             counts |= {b for _, b in changed}
     layers = {name.rpartition(".")[0] for name in differing}
-    beside = [name for name in own if name.rpartition(".")[0] in layers and name not in differing]
-    if any(num_classes in own[name].shape for name in beside):
+    beside = [name for name in state if name.rpartition(".")[0] in layers and name not in differing]
+    if any(num_classes in state[name].shape for name in beside):
         return (), 0  # a head of which one tensor alone is of other classes is damaged
     return (tuple(differing), counts.pop()) if len(counts) == 1 else ((), 0)
 
@@ -157,36 +157,36 @@ def load_backbone(network: nn.Layer, path: str | Path) -> LoadReport:
             f"{path} can't be used: {type(network).__name__} has no pretrained backbone"
         )
     file, arrays = read_weights(path)
-    own = {
+    state = {
         f"{prefix}.{name}": tensor
         for prefix, layer in network.backbone_layers().items()
         for name, tensor in layer.state_dict().items()
     }
-    unused = tuple(n for n in arrays if n.startswith(CLASSIFIER_PREFIXES) and n not in own)
-    given = {name: array for name, array in arrays.items() if name not in unused}
-    _set_all(own, _as_convolutions(_with_folded_biases(given, own), own), file)
+    unused = tuple(n for n in arrays if n.startswith(CLASSIFIER_PREFIXES) and n not in state)
+    used = {name: array for name, array in arrays.items() if name not in unused}
+    _set_all(state, _as_convolutions(_with_folded_biases(used, state), state), file)
     reason = "the encoder has no classifier" if unused else ""
-    return LoadReport(file, tuple(given), unused, reason=reason)
+    return LoadReport(file, tuple(used), unused, reason=reason)
 
 
 def _with_folded_biases(
-    arrays: Mapping[str, np.ndarray], own: Mapping[str, paddle.Tensor]
+    arrays: Mapping[str, np.ndarray], state: Mapping[str, paddle.Tensor]
 ) -> dict[str, np.ndarray]:
     folded = dict(arrays)
     for name, bias in arrays.items():
         match = re.fullmatch(r"features\.(\d+)\.bias", name)
         mean = f"features.{int(match[1]) + 1}._mean" if match else ""
-        if name not in own and mean in arrays:
+        if name not in state and mean in arrays:
             folded[mean] = arrays[mean] - bias
             del folded[name]
     return folded
 
 
 def _as_convolutions(
-    arrays: Mapping[str, np.ndarray], own: Mapping[str, paddle.Tensor]
+    arrays: Mapping[str, np.ndarray], state: Mapping[str, paddle.Tensor]
 ) -> dict[str, np.ndarray]:
     shaped = dict(arrays)
-    for name, tensor in own.items():
+    for name, tensor in state.items():
         out_channels, *receptive = tensor.shape
         if name in arrays and arrays[name].shape == (math.prod(receptive), out_channels):
             shaped[name] = arrays[name].T.reshape(tensor.shape)
@@ -199,16 +199,16 @@ def model_arrays(model: nn.Layer) -> dict[str, np.ndarray]:
 
 
 def _set_all(
-    own: Mapping[str, paddle.Tensor],
+    state: Mapping[str, paddle.Tensor],
     arrays: Mapping[str, np.ndarray],
     file: Path,
     kept: tuple[str, ...] = (),
 ) -> None:
-    missing = [name for name in own if name not in arrays and name not in kept]
-    foreign = [name for name in arrays if name not in own]
+    missing = [name for name in state if name not in arrays and name not in kept]
+    foreign = [name for name in arrays if name not in state]
     misshapen = [
         f"{name} is {list(arrays[name].shape)}, should be {list(tensor.shape)}"
-        for name, tensor in own.items()
+        for name, tensor in state.items()
         if name in arrays and list(arrays[name].shape) != list(tensor.shape)
     ]
     problems = [
@@ -225,7 +225,7 @@ def _set_all(
             f"{file} does not fit this network, nothing was loaded: {'; '.join(problems)}"
         )
     with paddle.no_grad():
-        for name, tensor in own.items():
+        for name, tensor in state.items():
             if name in arrays:
                 tensor.set_value(_floats(arrays[name]).astype(_dtype(tensor)))
 

@@ -78,15 +78,15 @@ def find_images(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise FileNotFoundError(f"{path} does not exist; give an image or a folder of images")
-    found = sorted(
+    paths = sorted(
         file
         for file in path.iterdir()
         # hidden ones, such as macOS's ._*, are none
         if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
     )
-    if not found:
+    if not paths:
         raise FileNotFoundError(f"{path} holds no image ({', '.join(SUFFIXES)})")
-    return found
+    return paths
 
 
 def output_names(files: Sequence[Path]) -> list[str]:
@@ -129,13 +129,13 @@ def iter_predictions(
         OSError: the folders can't be made.
     """
     kinds, names = KINDS if masks else KINDS[:-1], output_names(files)
-    found = [masks.of_image(path) if masks else None for path in files]
-    read = [*files, *filter(None, found)]
+    mask_paths = [masks.of_image(path) if masks else None for path in files]
+    read = [*files, *filter(None, mask_paths)]
     _refuse_to_overwrite(read, [output / kind / f"{name}.png" for kind in kinds for name in names])
     for kind in kinds:
         (output / kind).mkdir(parents=True, exist_ok=True)
         remove_leftovers_of(output / kind / f"{name}.png" for name in names)
-    jobs = list(zip(files, names, found, strict=True))
+    jobs = list(zip(files, names, mask_paths, strict=True))
     return _predict_each(jobs, output, engine, classes, masks, progress)
 
 

@@ -47,8 +47,8 @@ def optimizer_state(
         if not entries:
             continue
         if kind in ("Adam", "AdamW"):
-            own = _own_step(optimizer, parameter, group, step)
-            entries |= {} if own == step else {"step": np.array(own, np.int64)}
+            own_step = _own_step(optimizer, parameter, group, step)
+            entries |= {} if own_step == step else {"step": np.array(own_step, np.int64)}
         state[names[parameter.name]] = entries
     return {
         "type": kind,
@@ -163,16 +163,16 @@ def _replace(
     optimizer._already_create_accumulator = set()
     optimizer._master_weights, optimizer._accumulators_holder = {}, {}
     try:
-        given = dict(state["state"])
+        entries_of = dict(state["state"])
         problems = []
         for parameter, group in _parameters(optimizer):
             name = names[parameter.name]
-            entries = given.pop(name, {})
+            entries = entries_of.pop(name, {})
             if entries:
                 step = int(entries.get("step", state["step"]))
                 arrays = {key: _array(value) for key, value in entries.items() if key != "step"}
                 problems += _fill(optimizer, parameter, group, name, arrays, step)
-        problems += [f"{name} is no parameter of the optimizer" for name in given]
+        problems += [f"{name} is no parameter of the optimizer" for name in entries_of]
         require(not problems, f"the state does not fit the optimizer: {'; '.join(problems)}")
     except BaseException:
         for name, value in old.items():
@@ -199,9 +199,9 @@ def _fill(
         if entry not in tensors:
             problems.append(f"{name} has {entry}, which the optimizer does not keep for it")
             continue
-        own, given = _described(_array(tensors[entry])), _described(array)
-        if own != given:
-            problems.append(f"{entry} of {name} is {given}, should be {own}")
+        expected, actual = _described(_array(tensors[entry])), _described(array)
+        if expected != actual:
+            problems.append(f"{entry} of {name} is {actual}, should be {expected}")
         elif not problems:
             tensors[entry].set_value(np.array(array, order="C"))
     if not problems:
@@ -224,8 +224,8 @@ def _powers_of(
     for entry, attribute in _BETA_POWERS.items():
         of_entry = optimizer._accumulators.get(_key(optimizer, entry), {})
         if owner in of_entry:
-            own = (group or {}).get(attribute.removeprefix("_"), getattr(optimizer, attribute))
-            yield of_entry[owner], float(own)
+            beta = (group or {}).get(attribute.removeprefix("_"), getattr(optimizer, attribute))
+            yield of_entry[owner], float(beta)
 
 
 def _own_step(

@@ -124,8 +124,8 @@ class Calibration:
 
     def add(self, draw: PairSettings, report: Report) -> None:
         """Gather one run."""
-        found = {"passed": report.passed, "first_divergence": report.first_divergence}
-        self.runs.append(asdict(draw) | found)
+        verdict = {"passed": report.passed, "first_divergence": report.first_divergence}
+        self.runs.append(asdict(draw) | verdict)
         for step in report.steps:
             for tensor in step.tensors:
                 self._add(step.step, tensor, draw)
@@ -158,13 +158,13 @@ class Calibration:
             constant, value = CONSTANTS[kind]
             worst = self.worst.get(kind)
             n = int(counts.sum()) + self.zeros.get(kind, 0)
-            told = f"{n} compared" + (
+            summary = f"{n} compared" + (
                 f", worst {worst['ratio']:.1%} of {constant} = {value:g}: {worst['tensor']} (seed "
                 f"{worst['seed']}, {worst['size']} px, {worst['mode']})"
                 if worst
                 else ""
             )
-            lines.append(f"{kind:<22}{told}")
+            lines.append(f"{kind:<22}{summary}")
         lines += [f"declared {count} times: {reason}" for reason, count in self.declared.items()]
         lines += [f"ALARM: {run}" for run in self.alarms]
         return "\n".join(lines)

@@ -109,8 +109,8 @@ def _chosen(args: argparse.Namespace) -> tuple[list[str], dict[str, float]]:
     for name in names:
         if name not in known:
             raise ValueError(explain_unknown("network", name, known))
-    for given, path in args.metrics:
-        name = full_name(given)
+    for short, path in args.metrics:
+        name = full_name(short)
         if name not in names:
             raise ValueError(explain_unknown("network of --metrics", name, names))
         ours[name] = read_miou(path)

@@ -230,9 +230,9 @@ def cost_figure(rows: Iterable[Row]) -> Figure | None:
         figure = Figure(figsize=(9, 5.5), layout="constrained", facecolor="w")
         axes = figure.add_subplot()
         for kind, marker, colour in (("published", "o", COLOURS[0]), ("ours", "D", COLOURS[1])):
-            own = [point for point in points if point[2] == kind]
-            if own:
-                flops, mious, _, _ = zip(*own, strict=True)
+            points_of_kind = [point for point in points if point[2] == kind]
+            if points_of_kind:
+                flops, mious, _, _ = zip(*points_of_kind, strict=True)
                 axes.plot(flops, mious, marker, color=colour, ms=6, label=kind)
         _scale(axes, [point[0] for point in points])
         axes.set_xlabel("GFLOP of a forward pass, 2 per multiply-add")

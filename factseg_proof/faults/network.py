@@ -27,18 +27,18 @@ Change = Callable[[FactSeg], None]
 def in_model(change: Change) -> Plant:
     """Return a fault in the network."""
 
-    def made(make: Callable[[], FactSeg]) -> FactSeg:
+    def faulty_model(make: Callable[[], FactSeg]) -> FactSeg:
         net = make()
         change(net)
         return net
 
-    return lambda pair, _seed: replace(pair, paddle_model=partial(made, pair.paddle_model))
+    return lambda pair, _seed: replace(pair, paddle_model=partial(faulty_model, pair.paddle_model))
 
 
 def in_weights(change: Callable[[dict[str, Any]], None]) -> Plant:
     """Return a fault in weights carried over by hand; `change` is given Paddle's state dict."""
 
-    def made(make: Callable[[], FactSeg], seed: int) -> FactSeg:
+    def faulty_model(make: Callable[[], FactSeg], seed: int) -> FactSeg:
         net = make()
         state = net.state_dict()
         for name, tensor in state.items():
@@ -49,7 +49,9 @@ def in_weights(change: Callable[[dict[str, Any]], None]) -> Plant:
         return net
 
     def plant(pair: Pair, seed: int) -> Pair:
-        return replace(pair, paddle_model=partial(made, pair.paddle_model, seed), transfer=False)
+        return replace(
+            pair, paddle_model=partial(faulty_model, pair.paddle_model, seed), transfer=False
+        )
 
     return plant
 

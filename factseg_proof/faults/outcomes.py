@@ -96,10 +96,10 @@ class Outcomes:
         )
         for tool in ("reprod_log", "reprod_log_usual", "padiff"):
             verdicts = [getattr(o, tool) for o in faults if getattr(o, tool)]
-            found = [v for v in verdicts if v != "missed"]
+            flagged = [v for v in verdicts if v != "missed"]
             alarms = [o for o in self.equivalent if getattr(o, tool) not in ("", "missed")]
             lines.append(
-                f"{tool}: {len(found)} of {len(verdicts)} flagged, {verdicts.count('placed')} "
+                f"{tool}: {len(flagged)} of {len(verdicts)} flagged, {verdicts.count('placed')} "
                 f"placed; {len(alarms)} of {len(self.equivalent)} equivalent ones raised an alarm"
             )
         return "\n".join(lines)

@@ -48,12 +48,12 @@ def _first_flagged(theirs: Path, ours: Path, threshold: float) -> str | None:
     from reprod_log.compare import check_data, check_print_diff, compute_diff
 
     first, second = (np.load(path, allow_pickle=True).tolist() for path in (theirs, ours))
-    said: list[str] = []
+    lines: list[str] = []
     try:
         check_data(first, second)
         differences = compute_diff(first, second)
         passed = check_print_diff(
-            differences, diff_method="mean", diff_threshold=threshold, print_func=said.append
+            differences, diff_method="mean", diff_threshold=threshold, print_func=lines.append
         )
     except Exception:
         return ""

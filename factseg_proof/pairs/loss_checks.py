@@ -48,13 +48,13 @@ def values(labels: np.ndarray, seed: int) -> Iterator[Check]:
     class_logits = rng.normal(0, 3, shape)
     binary_logits = rng.normal(0, 3, (shape[0], 1, *shape[2:]))
     foreground = np.where(labels == 255, 255, (labels > 0).astype(np.int64))
-    given = {
+    inputs = {
         "joint": (class_logits, binary_logits, labels),
         "classes": (class_logits, labels),
         "binary": (binary_logits, foreground),
     }
     for loss, options, takes in LOSSES:
-        arrays = given[takes]
+        arrays = inputs[takes]
         shown = ", ".join(str(v) for k, v in options.items() if k in SHOWN)
         yield (
             f"{loss}({shown})",
@@ -65,8 +65,8 @@ def values(labels: np.ndarray, seed: int) -> Iterator[Check]:
         options = {"sampling": sampling, "min_kept": 500}
         yield (
             f"JointLoss({sampling}): torch's literal = Paddle's logits",
-            lambda o=options: _torch_value("JointLoss", o | {"form": "literal"}, given["joint"]),
-            lambda o=options: _paddle_value("JointLoss", o | {"form": "logits"}, given["joint"]),
+            lambda o=options: _torch_value("JointLoss", o | {"form": "literal"}, inputs["joint"]),
+            lambda o=options: _paddle_value("JointLoss", o | {"form": "logits"}, inputs["joint"]),
         )
     yield (
         "joint_probability",

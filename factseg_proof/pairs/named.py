@@ -27,8 +27,8 @@ def make_named_pair(request: Request) -> Pair:
     name = full_name(request.pair)
     _check_name(name, request)
     make = MAKERS.get(name) or partial(classic.make_pair, name)
-    given = {"image": request.image, "mask": request.mask, "crop_size": request.crop}
-    options = {key: value for key, value in given.items() if value is not None}
+    options_given = {"image": request.image, "mask": request.mask, "crop_size": request.crop}
+    options = {key: value for key, value in options_given.items() if value is not None}
     try:
         return make(request.seed, **options)
     except (ValueError, OSError) as error:

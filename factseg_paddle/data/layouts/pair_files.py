@@ -118,17 +118,17 @@ def files_with_suffix(folder: Path, suffix: str) -> list[Path]:
     Raises:
         DataError: a name is not UTF-8.
     """
-    found = sorted(
+    paths = sorted(
         path
         for path in folder.iterdir()
         if path.name.endswith(suffix) and not path.name.startswith(".") and path.is_file()
     )
-    for path in found:
+    for path in paths:
         try:
             refuse_other_names(path)
         except ValueError as error:
             raise DataError(str(error)) from error
-    return found
+    return paths
 
 
 def named(names: Sequence[str]) -> str:

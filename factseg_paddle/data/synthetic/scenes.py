@@ -329,8 +329,8 @@ def _refuse_foreign(folder: Path, names: dict[str, list[str]]) -> None:
     ours = {
         path for split in names for name in names[split] for path in _paths(folder, split, name)
     }
-    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    foreign = [path for path in found if path not in ours and not path.name.startswith(".")]
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    foreign = [path for path in files if path not in ours and not path.name.startswith(".")]
     if foreign:
         raise ValueError(
             f"output {folder} already holds {len(foreign)} other files, such as "

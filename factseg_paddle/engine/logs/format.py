@@ -118,14 +118,14 @@ def format_train_line(line: TrainLine) -> str:
 
 def parse_train_line(text: str) -> TrainLine | None:
     """Return the line in a text of one line, None where there is none or only a part of one."""
-    found = _TRAIN.search(text)
-    if found is None:
+    match = _TRAIN.search(text)
+    if match is None:
         return None
-    hours, minutes, seconds = (int(found[name]) for name in ("hours", "minutes", "seconds"))
-    ours = dict(part.split(": ") for part in (found["ours"] or "").split(", ") if part)
+    hours, minutes, seconds = (int(match[name]) for name in ("hours", "minutes", "seconds"))
+    ours = dict(part.split(": ") for part in (match["ours"] or "").split(", ") if part)
     return TrainLine(
-        **{name: int(found[name]) for name in ("epoch", "iteration", "iters")},
-        **{name: float(found[name]) for name in _FLOATS},
+        **{name: int(match[name]) for name in ("epoch", "iteration", "iters")},
+        **{name: float(match[name]) for name in _FLOATS},
         eta=3600 * hours + 60 * minutes + seconds,
         **{name: kind(ours[name]) for name, kind in _OURS.items() if name in ours},
     )
@@ -159,8 +159,8 @@ def format_evaluation(
 
 def iteration_of(text: str) -> int | None:
     """Return the iteration of which a `[TRAIN]` or `[EVAL]` line speaks, whole or not."""
-    found = _ITERATION.search(text)
-    return int(found[1]) if found else None
+    match = _ITERATION.search(text)
+    return int(match[1]) if match else None
 
 
 def parse_log(path: str | Path) -> RunLog:
@@ -225,8 +225,8 @@ class _Reader:
             self.close_table(number)
         if "[TRAIN]" in line:
             self._take_train(number, line, is_last=is_last)
-        elif found := _OUR_EVALUATION.search(line):
-            self.iteration = int(found[1])
+        elif match := _OUR_EVALUATION.search(line):
+            self.iteration = int(match[1])
         elif re.fullmatch(r"\d{1,12}\s*", line):
             self.iteration = int(line)
 

@@ -196,8 +196,8 @@ def load_checkpoint(
 
 def checkpoints(save_dir: Path) -> list[Path]:
     """Return the checkpoint folders, newest first."""
-    found = [p for p in save_dir.glob("iter_*") if iteration_of(p) is not None and p.is_dir()]
-    return sorted(found, key=iteration_of, reverse=True)
+    folders = [p for p in save_dir.glob("iter_*") if iteration_of(p) is not None and p.is_dir()]
+    return sorted(folders, key=iteration_of, reverse=True)
 
 
 def newest_whole(save_dir: Path) -> tuple[Path | None, list[str]]:

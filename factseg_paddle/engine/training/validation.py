@@ -84,10 +84,10 @@ class Validation:
             return image[w.top : w.top + w.height, w.left : w.left + w.width]
 
         with self._precision():
-            found = np.concatenate([rows for _, rows in engine.labels(read, side, side)])
+            predicted = np.concatenate([rows for _, rows in engine.labels(read, side, side)])
         colors = overlay_colors(self._pairs.palette)
         known = np.where(truth == self._pairs.ignore_index, 0, truth)
-        shown = [overlay_rows(image, labels, colors, None) for labels in (known, found)]
+        shown = [overlay_rows(image, labels, colors, None) for labels in (known, predicted)]
         return np.concatenate([image, *shown], axis=1)
 
     def _precision(self) -> AbstractContextManager:
