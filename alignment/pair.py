@@ -107,7 +107,7 @@ class Pair:
         if self.torch_train and not self.torch_loss:
             raise ValueError("training needs torch_loss and paddle_loss; give both losses")
         if self.train_steps < 1:
-            raise ValueError(f"train_steps {self.train_steps} is none; use 1 or more")
+            raise ValueError(f"train_steps {self.train_steps} is below 1; use 1 or more")
 
     def steps(self) -> tuple[str, ...]:
         """Return the steps that this pair supports, in order."""

@@ -5,7 +5,7 @@ Examples:
   python -m factseg_proof.networks --networks unet_bilinear --steps forward loss backward
 
 Each network is a process of its own, so that its memory is free before the next one starts; the
-largest, of VGG-16, want 10 GB. One that can not run is told, and the rest go on.
+largest, of VGG-16, want 10 GB. One that can not run is reported, and the rest go on.
 Exit status: 0 all aligned, 1 some not, 2 some or all could not run
 """
 

@@ -78,7 +78,7 @@ def run(*command: object) -> None:
         signal = child.signalstatus
         end = f"status {child.exitstatus}" if signal is None else f"signal {signal}"
         name = shlex.join(words[: 3 if words[1:2] == ["-m"] else 2])
-        raise NotebookError(f"{name} left with {end}: what it said stands above")
+        raise NotebookError(f"{name} left with {end}: its messages are above")
 
 
 def missing_packages(requirements: str | Path) -> list[str]:
@@ -134,8 +134,9 @@ def find_paddle() -> Paddle:
     packages = [name for name in PADDLE_PACKAGES if _installed(name)]
     if len(packages) == 2:
         raise NotebookError(
-            "paddlepaddle lies over paddlepaddle-gpu, which may train on the CPU without a word; "
-            f"pip uninstall both, then install paddlepaddle-gpu as {PADDLE_PAGE} says"
+            "paddlepaddle is installed over paddlepaddle-gpu, which may then train on the CPU "
+            "without saying so; pip uninstall both, then install paddlepaddle-gpu as "
+            f"{PADDLE_PAGE} says"
         )
     asked = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", _ASK_PADDLE],

@@ -258,7 +258,7 @@ class TestPaddle:
 
     def test_the_cpu_package_over_the_gpu_package_is_refused(self, monkeypatch):
         monkeypatch.setattr(notebook, "_installed", lambda _: True)
-        with pytest.raises(NotebookError, match="lies over paddlepaddle-gpu"):
+        with pytest.raises(NotebookError, match="is installed over paddlepaddle-gpu"):
             find_paddle()
 
     def test_an_old_one_is_refused(self, monkeypatch):

@@ -209,7 +209,7 @@ def _text_of(path: Path, within: tuple[Path, ...]) -> str:
         raise ConfigError(f"the configuration {path}{by} {fault}")
     if path.resolve() in within:
         chain = " -> ".join(map(str, (*within, path.resolve())))
-        raise ConfigError(f"{BASE_KEY} goes in a circle: {chain}")
+        raise ConfigError(f"{BASE_KEY} includes itself: {chain}")
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -228,7 +228,7 @@ def _parsed(text: str, source: str) -> Any:
         problem = getattr(error, "problem", None) or " ".join(str(error).split())
         raise ConfigError(f"{source}{where}: {problem}") from error
     except RecursionError as error:
-        raise ConfigError(f"{source}: lists or sections lie too deep in each other") from error
+        raise ConfigError(f"{source}: lists or sections are nested too deeply") from error
 
 
 # YAML ----------------------------------------------------------------------------------------
@@ -273,7 +273,7 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 problem = "a list or section can't be a key"
             elif key.value in seen:
-                problem = f"the key {key.value} stands there twice"
+                problem = f"the key {key.value} is given twice"
             if problem:
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
             seen.add(key.value)

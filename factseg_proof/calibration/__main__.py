@@ -251,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     if args.runs < 1:
-        parser.error(f"--runs {args.runs} is none; use 1 or more")
+        parser.error(f"--runs {args.runs} is below 1; use 1 or more")
     quieten_frameworks()
     command = f"python -m factseg_proof.calibration --seeds {args.seeds[0]}-{args.seeds[-1]}"
     command += f" --runs {args.runs} --out {args.out}"

@@ -116,7 +116,10 @@ BAD = {
         ["--pair", "{user}:make_pair", "--train-steps", "3"],
         "has no step 'tr",
     ),
-    "no train steps": (["--train-steps", "0"], "--train-steps: train_steps 0 is none; use 1 or m"),
+    "no train steps": (
+        ["--train-steps", "0"],
+        "--train-steps: train_steps 0 is below 1; use 1",
+    ),
     "crop": (["--crop", "100"], "crop 100 is not a positive multiple of 32; use 96 or 128"),
     "crop zero": (["--crop", "0"], "crop 0 is not a positive multiple of 32; use 32"),
     "crop text": (["--crop", "big"], "--crop: invalid int value: 'big'"),

@@ -41,7 +41,7 @@ def test_misaligned_network_is_counted(tmp_path, capsys, monkeypatch):
 
 
 def test_network_that_can_not_run_does_not_stop_the_others(tmp_path, capsys, monkeypatch):
-    """One that was killed for want of memory ended an hour's work."""
+    """One that was killed because memory ran out ended an hour's work."""
 
     def killed(*_, **__):
         return CompletedProcess([], -9, "", "")

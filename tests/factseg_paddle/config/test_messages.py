@@ -88,17 +88,17 @@ MISTAKES = {
     "zero in a path": (r'train: {save_dir: "a\0b"}', "is no path"),
     "no such home": ("train: {save_dir: ~nobody-here/x}", "names a home folder that does not ex"),
     "no YAML": ("train: [1", "a.yml line 1: expected ',' or ']'"),
-    "twice": ("seed: 1\nseed: 2", "a.yml line 2: the key seed stands there twice"),
+    "twice": ("seed: 1\nseed: 2", "a.yml line 2: the key seed is given twice"),
     "list as key": ("[1]: 2", "a.yml line 1: a list or section can't be a key"),
     "list of keys": ("- seed", "a.yml holds a list; give keys with values"),
     "tag": ("seed: !!python/object/apply:os.getpid []", "is a tag; only plain values are read"),
     "binary tag": ("seed: !!binary x", "is a tag; only plain values are read"),
-    "deep": ("[" * 5000, "lists or sections lie too deep in each other"),
+    "deep": ("[" * 5000, "lists or sections are nested too deeply"),
     "control character": ("\x01", "special characters are not allowed"),
     "base": ("_base_: 3", "_base_ is 3; give a file or a list of files"),
     "missing base": ("_base_: b.yml", "b.yml, which .*a.yml names as _base_, does not exist"),
     "base is a folder": ("_base_: .", "which .*a.yml names as _base_, is no file"),
-    "circle": ("_base_: a.yml", "_base_ goes in a circle: .*a.yml -> .*a.yml$"),
+    "circle": ("_base_: a.yml", "_base_ includes itself: .*a.yml -> .*a.yml$"),
 }  # fmt: skip
 
 
