@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from factseg_paddle.cli import ArgumentParser
-from factseg_paddle.config.schema import Data
+from factseg_paddle.config.data_section import Data
 from factseg_paddle.data.images.files import read_pair, write_png
 from factseg_paddle.data.images.palettes import index_to_color
 from factseg_paddle.data.open import open_pairs

@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from factseg_paddle.cli import ArgumentParser, configure_threads, importing_paddle
+from factseg_paddle.config.data_section import Data
 from factseg_paddle.config.loading import load_config
-from factseg_paddle.config.schema import Data
 from factseg_paddle.data.dataset import PatchDataset, PatchSampler
 from factseg_paddle.data.loader import load_batches
 from factseg_paddle.data.loader_worker import PREFETCH

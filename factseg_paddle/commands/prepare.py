@@ -90,8 +90,8 @@ def _run(args: argparse.Namespace, prog: str) -> int:
 
 
 def _check(args: argparse.Namespace, num_workers: int) -> int:
+    from factseg_paddle.config.data_section import Data
     from factseg_paddle.config.loading import load_config
-    from factseg_paddle.config.schema import Data
     from factseg_paddle.data.check import check_data
 
     data = (

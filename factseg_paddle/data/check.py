@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from factseg_paddle.config.schema import Data
+from factseg_paddle.config.data_section import Data
 from factseg_paddle.data.images.files import MaskCoding, read_image, read_mask
 from factseg_paddle.data.images.palettes import ISAID_CLASSES
 from factseg_paddle.data.layouts.isaid import masks_without_image

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from factseg_paddle.config.schema import Data
+from factseg_paddle.config.data_section import Data
 from factseg_paddle.data.images.files import ISAID_CODING, MaskCoding
 from factseg_paddle.data.images.palettes import ISAID_CLASSES, VOC_CLASSES, distinct_palette
 from factseg_paddle.data.layouts.folder import find_folder

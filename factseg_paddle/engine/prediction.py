@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from factseg_paddle.config.schema import Data
+from factseg_paddle.config.data_section import Data
 from factseg_paddle.data.images.files import read_mask
 from factseg_paddle.data.images.palettes import distinct_palette
 from factseg_paddle.data.open import class_names_of, coding_of

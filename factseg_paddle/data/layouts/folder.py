@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from factseg_paddle.config.schema import Data, Split
+from factseg_paddle.config.data_section import Data, Split
 from factseg_paddle.data.layouts.pair_files import (
     DataError,
     PairFiles,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from factseg_paddle.config.schema import Data, Voc
+from factseg_paddle.config.data_section import Data, Voc
 from factseg_paddle.data.layouts.pair_files import DataError, PairFiles, read_names
 
 

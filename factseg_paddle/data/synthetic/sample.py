@@ -6,7 +6,7 @@ import secrets
 import shutil
 from pathlib import Path
 
-from factseg_paddle.config.schema import Data, Sample
+from factseg_paddle.config.data_section import Data, Sample
 from factseg_paddle.data.layouts.pair_files import DataError
 from factseg_paddle.data.synthetic.scenes import make_sample_dataset
 

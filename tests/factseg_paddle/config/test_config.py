@@ -15,7 +15,8 @@ from factseg_paddle.config.loading import (
     make_config,
     save_config,
 )
-from factseg_paddle.config.schema import PATH_KEYS, Config, PathText
+from factseg_paddle.config.paths import PathText
+from factseg_paddle.config.schema import PATH_KEYS, Config
 from factseg_paddle.config.transforms import TRANSFORMS
 from factseg_paddle.folders import CHECKOUT, base_folder
 from factseg_paddle.models import list_models

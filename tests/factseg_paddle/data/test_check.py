@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from factseg_paddle.config.schema import Data
+from factseg_paddle.config.data_section import Data
 from factseg_paddle.data.check import check_data
 from factseg_paddle.data.images.files import write_png
 from factseg_paddle.data.images.palettes import ISAID_PALETTE, index_to_color

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import rasterio
 
+from factseg_paddle.config.data_section import Data
 from factseg_paddle.config.loading import ConfigError, make_config
-from factseg_paddle.config.schema import Data
 from factseg_paddle.data import pairs as pairs_module
 from factseg_paddle.data.array_cache import ArrayCache
 from factseg_paddle.data.images.files import write_png

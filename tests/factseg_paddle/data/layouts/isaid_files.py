@@ -7,7 +7,7 @@ import functools
 import numpy as np
 from pydantic import TypeAdapter
 
-from factseg_paddle.config.schema import Data
+from factseg_paddle.config.data_section import Data
 from factseg_paddle.config.transforms import Transform
 from factseg_paddle.data.images.files import write_png
 from factseg_paddle.data.images.palettes import index_to_color

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from factseg_paddle.config.schema import Data
+from factseg_paddle.config.data_section import Data
 from factseg_paddle.data.images.files import write_png
 from factseg_paddle.data.images.palettes import distinct_palette
 from factseg_paddle.data.open import open_pairs

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from factseg_paddle.config.schema import Data
+from factseg_paddle.config.data_section import Data
 from factseg_paddle.data.images.palettes import distinct_palette
 
 LISTS = {

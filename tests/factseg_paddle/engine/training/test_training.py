@@ -22,8 +22,8 @@ import numpy as np
 import paddle
 import pytest
 
+from factseg_paddle.config.data_section import Sample
 from factseg_paddle.config.loading import load_config, make_config
-from factseg_paddle.config.schema import Sample
 from factseg_paddle.data.loader_worker import LoaderError
 from factseg_paddle.data.synthetic.sample import paint_sample
 from factseg_paddle.data.synthetic.scenes import make_sample_dataset
