@@ -108,14 +108,17 @@ def compare(
     reason = _incomparable(reference, ours, dtype)
     if reason:
         return result("failed", None, reason)
-    difference, unit = _difference(reference, ours, SCALE_FLOOR.get(dtype, 0.0) * scale)
+    largest = largest_value(reference)
+    unit = max(largest, SCALE_FLOOR.get(dtype, 0.0) * scale)
+    difference = _difference(reference, ours)
     # The error is relative to the tensor's own size; below the floor, more is allowed instead.
-    stretch = unit / largest_value(reference) if largest_value(reference) else 1.0
+    stretch = unit / largest if largest else 1.0
     limits = allowed * unit
-    at_a_jump = np.zeros(difference.shape, bool)
+    at_a_jump: np.ndarray | None = None
     if discontinuities is not None:
         at_a_jump = (difference > limits) & (difference <= 1.5 * discontinuities + limits)
-    error = _quotient(_largest(difference[~at_a_jump]), unit) * stretch
+    judged = difference if at_a_jump is None else difference[~at_a_jump]
+    error = _quotient(_largest(judged), unit) * stretch
     allowed *= stretch
     if not error <= allowed:
         shown = error if math.isfinite(error) else None
@@ -125,7 +128,7 @@ def compare(
         if not unit:
             reason = f"the reference is 0 everywhere; {reason}"
         return result("failed", shown, reason)
-    if at_a_jump.any():
+    if at_a_jump is not None and at_a_jump.any():
         return result(
             "declared",
             error,
@@ -165,7 +168,8 @@ def relative_error(
         return 0.0
     if _difference_of_non_finite(reference, other):
         return math.inf
-    difference, unit = _difference(reference, other, SCALE_FLOOR["float32"] * scale)
+    difference = _difference(reference, other)
+    unit = max(largest_value(reference), SCALE_FLOOR["float32"] * scale)
     if discontinuities is not None:
         difference = difference[discontinuities == 0]
     return _quotient(_largest(difference), unit)
@@ -185,6 +189,9 @@ def scale_of(arrays: Iterable[np.ndarray]) -> float:
 def largest_value(array: np.ndarray) -> float:
     """Return the largest finite absolute value, 0 where there is none."""
     values = np.abs(_computable(np.asarray(array)))
+    largest = float(np.max(values, initial=0.0))
+    if math.isfinite(largest):
+        return largest
     return float(np.max(values, initial=0.0, where=np.isfinite(values)))
 
 
@@ -201,18 +208,17 @@ def _incomparable(reference: np.ndarray, ours: np.ndarray, dtype: str) -> str:
     return _difference_of_non_finite(reference, ours)
 
 
-def _difference(reference: np.ndarray, ours: np.ndarray, floor: float) -> tuple[np.ndarray, float]:
-    """|ours - reference| in float64 (0 where neither is finite), and the unit of its error."""
-    unit = max(largest_value(reference), floor)
+def _difference(reference: np.ndarray, ours: np.ndarray) -> np.ndarray:
+    """|ours - reference| in float64, 0 where neither is finite."""
     if reference.dtype.kind in "iu" and ours.dtype.kind in "iu":
         # float64 can't tell integers past 2^53 apart, so their equality is asked for first.
         apart = np.abs(_computable(ours) - _computable(reference))
-        return np.where(reference == ours, 0.0, np.maximum(apart, 1.0)), unit
+        return np.where(reference == ours, 0.0, np.maximum(apart, 1.0))
     reference, ours = _computable(reference), _computable(ours)
-    difference = np.zeros(reference.shape, reference.dtype)
-    with np.errstate(over="ignore"):
-        np.subtract(ours, reference, out=difference, where=np.isfinite(reference))
-    return np.abs(difference), unit
+    with np.errstate(over="ignore", invalid="ignore"):
+        difference = np.abs(ours - reference)
+    finite = np.isfinite(reference)
+    return difference if finite.all() else np.where(finite, difference, 0.0)
 
 
 def _computable(array: np.ndarray) -> np.ndarray:
@@ -237,6 +243,8 @@ def _difference_of_non_finite(reference: np.ndarray, ours: np.ndarray) -> str:
         )
     if not {reference.dtype.kind, ours.dtype.kind} & set("f"):
         return ""
+    if np.isfinite(reference).all() and np.isfinite(ours).all():
+        return ""
     for what, test in (("NaN", np.isnan), ("+infinity", np.isposinf), ("-infinity", np.isneginf)):
         in_reference, in_ours = test(reference), test(ours)
         if not np.array_equal(in_reference, in_ours):
@@ -249,9 +257,10 @@ def _difference_of_non_finite(reference: np.ndarray, ours: np.ndarray) -> str:
 
 
 def _where(
-    difference: np.ndarray, left_out: np.ndarray, reference: np.ndarray, ours: np.ndarray
+    difference: np.ndarray, left_out: np.ndarray | None, reference: np.ndarray, ours: np.ndarray
 ) -> str:
-    worst = np.unravel_index(np.argmax(np.where(left_out, -1.0, difference)), difference.shape)
+    compared = difference if left_out is None else np.where(left_out, -1.0, difference)
+    worst = np.unravel_index(np.argmax(compared), difference.shape)
     place = f" at {[int(i) for i in worst]}" if difference.ndim else ""
     return f"worst{place}: {_shown(ours[worst])}, reference {_shown(reference[worst])}"
 

@@ -277,7 +277,7 @@ def _specs(arch: str, backbone: str, num_classes: int) -> tuple[TensorSpec, ...]
 
 
 def _specs_of(build: Callable[[], torch.nn.Module]) -> tuple[TensorSpec, ...]:
-    import torch
+    from alignment.weights.shapes import shapes_only
 
-    with torch.device("meta"):  # shapes, without memory for values
+    with shapes_only():
         return torch_specs(build())

@@ -69,9 +69,10 @@ def count(name: str, num_classes: int, side: int) -> Size:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    from alignment.weights.shapes import shapes_only
     from torch_ref import create_model
 
-    with torch.device("meta"):
+    with shapes_only():
         network = create_model(name, num_classes).eval()
         image = torch.empty(1, 3, side, side)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

@@ -64,7 +64,9 @@ class SeededModel:
         """Make one; its scalars are 0."""
         import torch
 
-        with torch.device("meta"):  # shapes without values
+        from alignment.weights.shapes import shapes_only
+
+        with shapes_only():
             model = self._make()
         if self._values is None:
             self._values = {

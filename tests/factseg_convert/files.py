@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from alignment.weights.shapes import shapes_only
 from scripts import convert_paddle2torch, convert_torch2paddle
 from torch_ref import FactSeg
 from torch_ref.models.backbones import BACKBONES
@@ -14,7 +15,7 @@ COUNTER = "num_batches_tracked"
 
 def names_and_shapes(arch, backbone="resnet18", num_classes=5):
     """Torch names and shapes, from a model without memory."""
-    with torch.device("meta"):
+    with shapes_only():
         if arch == "factseg":
             model = FactSeg(num_classes=num_classes, backbone=backbone)
         else:

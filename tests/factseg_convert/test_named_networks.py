@@ -13,6 +13,7 @@ import torch
 import factseg_paddle
 from alignment.weights.checkpoint_files import Checkpoint, Envelope
 from alignment.weights.models import torch_specs
+from alignment.weights.shapes import shapes_only
 from factseg_convert.architectures import check_fit, identify, misfits
 from factseg_convert.classifiers import CLASSIFIERS, build_classifier
 from factseg_paddle.engine.weights import load_backbone
@@ -27,7 +28,7 @@ NAMES = [*CLASSIFIERS, *(name for name in list_models() if not name.startswith("
 @functools.lru_cache
 def specs_of(name, num_classes):
     build = build_classifier if name in CLASSIFIERS else create_model
-    with torch.device("meta"):
+    with shapes_only():
         return torch_specs(build(name, num_classes))
 
 

@@ -8,6 +8,7 @@ import torch
 import factseg_paddle
 import torch_ref
 from alignment.weights.checkpoint_files import read_checkpoint
+from alignment.weights.shapes import shapes_only
 from factseg_convert.architectures import identify
 from factseg_convert.equality import same
 from factseg_paddle.io import load_plain, save_pdparams
@@ -22,7 +23,7 @@ CLASSES = 5
 
 
 def resnet_names():
-    with torch.device("meta"):
+    with shapes_only():
         net = BACKBONES["resnet18"](num_classes=CLASSES)
     return {name: tuple(p.shape) for name, p in net.named_parameters()}
 
@@ -130,7 +131,7 @@ def test_the_parameters_of_a_variant_are_those_of_the_network(tmp_path):
     for arch in ("resnet", "factseg"):
         torch.save(light_state(arch), tmp_path / "a.pth")
         variant = identify(read_checkpoint(tmp_path / "a.pth", "torch"))
-        with torch.device("meta"):
+        with shapes_only():
             net = torch_ref.FactSeg(5, "resnet18") if arch == "factseg" else None
             net = net or BACKBONES["resnet18"](num_classes=5)
         assert variant.parameters == {n: tuple(p.shape) for n, p in net.named_parameters()}

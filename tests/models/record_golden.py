@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from alignment.weights.shapes import shapes_only
 from factseg_paddle.files import atomic_write_all
 from tests.models.golden import ZOO, image, picked_indices, weight
 
@@ -50,7 +51,7 @@ def record(name: str, build: Callable[[int], torch.nn.Module], source: str, clas
 
 def _flops(build: Callable[[int], torch.nn.Module], classes: int) -> int:
     """Of an image of 512x512, 2 for a multiply-add; nothing is computed."""
-    with torch.device("meta"):
+    with shapes_only():
         model, batch = build(classes).eval(), torch.empty(1, 3, 512, 512)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(batch)

@@ -13,6 +13,7 @@ import torch
 
 import factseg_paddle
 import torch_ref
+from alignment.weights.shapes import shapes_only
 from factseg_paddle.models import backbones as paddle_backbones
 from torch_ref.models import backbones as torch_backbones
 
@@ -54,7 +55,7 @@ class TorchSide:
 
     def without_values(self) -> Any:
         """A context in which networks are built of shapes alone."""
-        return torch.device("meta")
+        return shapes_only()
 
     def statistics_names(self) -> tuple[str, str]:
         return "running_mean", "running_var"
