@@ -3,6 +3,8 @@
 PYTHON ?= python3
 # More arguments for pip, such as an index that has torch's CPU build.
 PIP_ARGS ?=
+# Processes of the suite: one more than 2 cores, since some tests wait for what they started.
+WORKERS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
@@ -34,7 +36,7 @@ calibrate: $(READY) ## measure how far apart right networks are: what set the to
 	$(BIN)/python -m factseg_proof.calibration --out factseg_proof/calibration
 
 test: $(READY) ## run the test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 
 slow: $(READY) ## run the tests that take minutes
 	$(BIN)/python -m pytest -m "slow and not gpu"
