@@ -35,8 +35,10 @@ faults: $(READY) ## plant known porting faults and see them found; 20 fresh seed
 calibrate: $(READY) ## measure how far apart right networks are: what set the tolerances
 	$(BIN)/python -m factseg_proof.calibration --out factseg_proof/calibration
 
+# A worker that is killed ends the suite: pytest-xdist would wait for its tests for ever.
 test: $(READY) ## run the test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+	  --max-worker-restart 0 -m "not slow and not gpu"
 
 slow: $(READY) ## run the tests that take minutes
 	$(BIN)/python -m pytest -m "slow and not gpu"

@@ -277,7 +277,7 @@ def _specs(arch: str, backbone: str, num_classes: int) -> tuple[TensorSpec, ...]
 
 
 def _specs_of(build: Callable[[], torch.nn.Module]) -> tuple[TensorSpec, ...]:
-    from alignment.weights.shapes import shapes_only
+    from alignment.torch_side.shapes import shapes_only
 
     with shapes_only():
         return torch_specs(build())

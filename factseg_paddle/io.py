@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import pickletools
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -60,6 +62,8 @@ def load_plain(path: str | os.PathLike[str]) -> object:
         _refuse_torch(path, file.read(32))
         file.seek(0)
         try:
+            _refuse_wild_memo(file)
+            file.seek(0)
             return _without_bookkeeping(_plain(_Unpickler(file, encoding="latin1").load(), {}))
         except UnsafeFileError as error:
             raise UnsafeFileError(f"{path} {error}; it was not loaded") from None
@@ -98,6 +102,7 @@ def write_pdparams(path: Path, state: Mapping[str, object]) -> None:
 _DTYPES = frozenset(
     ["b1", "i1", "u1", "i2", "u2", "f2", "i4", "u4", "f4", "i8", "u8", "f8", "c8", "c16"]
 )
+_REMEMBERING = frozenset(["PUT", "BINPUT", "LONG_BINPUT"])
 _TORCH_MARK = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # a pickled number, first in an old file
 _SCALARS = (str, bytes, bool, int, float, type(None))
 
@@ -181,6 +186,19 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) not in _ADMITTED:
             raise UnsafeFileError(f"asks for {shown(f'{module}.{name}')}, which could run code")
         return _ADMITTED[module, name]
+
+
+def _refuse_wild_memo(file: BinaryIO) -> None:
+    """Refuse a pickle that numbers a remembered value higher than it can have values.
+
+    The unpickler makes room for all lower numbers: five damaged bytes would fill the memory.
+
+    Raises:
+        ValueError: it does so, or is no pickle.
+    """
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        if opcode.name in _REMEMBERING and argument > count:
+            raise ValueError(f"value {argument} is remembered after {count} steps")
 
 
 def _refuse_torch(path: str | os.PathLike[str], head: bytes) -> None:

@@ -69,7 +69,7 @@ def count(name: str, num_classes: int, side: int) -> Size:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from alignment.weights.shapes import shapes_only
+    from alignment.torch_side.shapes import shapes_only
     from torch_ref import create_model
 
     with shapes_only():

@@ -64,7 +64,7 @@ class SeededModel:
         """Make one; its scalars are 0."""
         import torch
 
-        from alignment.weights.shapes import shapes_only
+        from alignment.torch_side.shapes import shapes_only
 
         with shapes_only():
             model = self._make()

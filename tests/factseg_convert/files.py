@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from alignment.weights.shapes import shapes_only
+from alignment.torch_side.shapes import shapes_only
 from scripts import convert_paddle2torch, convert_torch2paddle
 from torch_ref import FactSeg
 from torch_ref.models.backbones import BACKBONES

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import factseg_paddle
+from alignment.torch_side.shapes import shapes_only
 from alignment.weights.checkpoint_files import Checkpoint, Envelope
 from alignment.weights.models import torch_specs
-from alignment.weights.shapes import shapes_only
 from factseg_convert.architectures import check_fit, identify, misfits
 from factseg_convert.classifiers import CLASSIFIERS, build_classifier
 from factseg_paddle.engine.weights import load_backbone

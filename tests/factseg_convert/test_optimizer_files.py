@@ -7,8 +7,8 @@ import torch
 
 import factseg_paddle
 import torch_ref
+from alignment.torch_side.shapes import shapes_only
 from alignment.weights.checkpoint_files import read_checkpoint
-from alignment.weights.shapes import shapes_only
 from factseg_convert.architectures import identify
 from factseg_convert.equality import same
 from factseg_paddle.io import load_plain, save_pdparams

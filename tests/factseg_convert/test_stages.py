@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from alignment.weights.shapes import shapes_only
+from alignment.torch_side.shapes import shapes_only
 from factseg_convert import read as read_stage
 from factseg_convert import verify as verify_stage
 from factseg_convert.plan import plan_conversion

@@ -232,6 +232,14 @@ def test_damaged_bytes_never_raise_anything_else(tmp_path_factory, noise, positi
             assert str(path) in str(error)  # noqa: PT017 - some damage is harmless
 
 
+def test_five_damaged_bytes_filled_the_memory(tmp_path):
+    """The unpickler made room for 3 billion remembered values: 48 GB."""
+    path = tmp_path / "a.pdparams"
+    path.write_bytes(b"\x80\x04}r" + (3 * 10**9).to_bytes(4, "little") + b".")
+    with pytest.raises(CheckpointError, match="value 3000000000 is remembered after 2 steps"):
+        io.load_pdparams(path)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from alignment.weights.shapes import shapes_only
+from alignment.torch_side.shapes import shapes_only
 from factseg_paddle.files import atomic_write_all
 from tests.models.golden import ZOO, image, picked_indices, weight
 

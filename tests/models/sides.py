@@ -13,7 +13,7 @@ import torch
 
 import factseg_paddle
 import torch_ref
-from alignment.weights.shapes import shapes_only
+from alignment.torch_side.shapes import shapes_only
 from factseg_paddle.models import backbones as paddle_backbones
 from torch_ref.models import backbones as torch_backbones
 

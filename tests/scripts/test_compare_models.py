@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import torch_ref
-from alignment.weights.shapes import shapes_only
+from alignment.torch_side.shapes import shapes_only
 from factseg_paddle import list_models
 from factseg_paddle.data.images.palettes import ISAID_CLASSES
 from factseg_proof.costs import measure as costs

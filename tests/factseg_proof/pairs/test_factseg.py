@@ -13,7 +13,7 @@ import torch
 from alignment import align
 from alignment.__main__ import main
 from alignment.pair_files import Request, load_pair
-from alignment.weights.shapes import shapes_only
+from alignment.torch_side.shapes import shapes_only
 from factseg_paddle import FactSeg as PaddleFactSeg
 from factseg_paddle.data.images.files import write_png
 from factseg_paddle.data.synthetic.scenes import paint_scene
