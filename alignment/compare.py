@@ -43,6 +43,21 @@ class TensorResult:
     reason: str = ""
     location: Location | None = None
 
+    @classmethod
+    def missing(
+        cls, name: str, present: np.ndarray | None, reason: str, location: Location | None = None
+    ) -> TensorResult:
+        """Return the failure of a tensor that one side lacks; `present` is the other side's."""
+        shape = () if present is None else tuple(present.shape)
+        dtype = "" if present is None else str(present.dtype)
+        return cls(name, "end_to_end", shape, dtype, None, 0.0, "failed", reason, location)
+
+    @classmethod
+    def waived(cls, name: str, ours: np.ndarray, reason: str) -> TensorResult:
+        """Return a tensor on which nothing can be decided; reports call it declared."""
+        shape, dtype = tuple(ours.shape), str(ours.dtype)
+        return cls(name, "end_to_end", shape, dtype, None, 0.0, "declared", reason)
+
     def __bool__(self) -> bool:
         return not self.failed
 
@@ -136,21 +151,6 @@ def compare(
             "loss selects; the reference's own gradient jumps there as far",
         )
     return result("passed", error)
-
-
-def absent(
-    name: str, present: np.ndarray | None, reason: str, location: Location | None = None
-) -> TensorResult:
-    """Return the failure of a tensor that one side lacks; `given` is the other side's."""
-    shape = () if present is None else tuple(present.shape)
-    dtype = "" if present is None else str(present.dtype)
-    return TensorResult(name, "end_to_end", shape, dtype, None, 0.0, "failed", reason, location)
-
-
-def declared(name: str, ours: np.ndarray, reason: str) -> TensorResult:
-    """Return a tensor on which nothing can be decided."""
-    shape, dtype = tuple(ours.shape), str(ours.dtype)
-    return TensorResult(name, "end_to_end", shape, dtype, None, 0.0, "declared", reason)
 
 
 def relative_error(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from alignment.weights.checkpoint_files import Checkpoint, Side, dtype_name
@@ -94,16 +94,16 @@ def identify(checkpoint: Checkpoint, arch: str = "auto") -> Variant:
 
 
 def _named(checkpoint: Checkpoint, name: str) -> Variant:
-    from torch_ref import create_model, list_models
+    from torch_ref import list_models
     from torch_ref.models.creation import explain_unknown
 
     known = [*CLASSIFIERS, *list_models()]
     if name not in known:
         raise CheckpointError(explain_unknown("arch", name, [*ARCHS, *known]))
-    build = build_classifier if name in CLASSIFIERS else create_model
-    two, three = (_specs_of(partial(build, name, classes)) for classes in (2, 3))
-    num_classes, source = _classes_by_shape(checkpoint, two, three)
-    return Variant(name, num_classes, source, _specs_of(partial(build, name, num_classes)))
+    num_classes, source = _classes_by_shape(
+        checkpoint, _specs_of_named(name, 2), _specs_of_named(name, 3)
+    )
+    return Variant(name, num_classes, source, _specs_of_named(name, num_classes))
 
 
 def _classes_by_shape(
@@ -267,6 +267,7 @@ def _num_classes(checkpoint: Checkpoint, head: str) -> tuple[int, str]:
     return (16 if head == "fg_cls" else 1000), ""
 
 
+@cache  # the depths are tried one by one, and a folder may hold many files of one network
 def _specs(arch: str, backbone: str, num_classes: int) -> tuple[TensorSpec, ...]:
     from torch_ref import FactSeg
     from torch_ref.models.backbones import BACKBONES
@@ -274,6 +275,14 @@ def _specs(arch: str, backbone: str, num_classes: int) -> tuple[TensorSpec, ...]
     if arch == "factseg":
         return _specs_of(partial(FactSeg, num_classes, backbone))
     return _specs_of(partial(BACKBONES[backbone], num_classes=num_classes))
+
+
+@cache
+def _specs_of_named(name: str, num_classes: int) -> tuple[TensorSpec, ...]:
+    from torch_ref import create_model
+
+    build = build_classifier if name in CLASSIFIERS else create_model
+    return _specs_of(partial(build, name, num_classes))
 
 
 def _specs_of(build: Callable[[], torch.nn.Module]) -> tuple[TensorSpec, ...]:

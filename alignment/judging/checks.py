@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from alignment.compare import TensorResult, absent, compare
+from alignment.compare import TensorResult, compare
 from alignment.pair import AlignmentError, Pair, Value
 from alignment.tolerances import FLOAT64_BOUND
 
@@ -56,12 +56,14 @@ def judged(theirs: Values, ours: Values, raised: Mapping[str, str]) -> list[Tens
     for name, array in theirs.items():
         if name not in ours:
             reason = raised.get(name, "ours gives no such value")
-            results.append(absent(name, array, reason))
+            results.append(TensorResult.missing(name, array, reason))
             continue
         allowed = BOUNDS.get(str(array.dtype), 0.0)
         results.append(compare(name, array, ours[name], allowed=allowed, comparison="by_itself"))
     extra = [name for name in ours if name not in theirs]
-    return results + [absent(n, ours[n], "the reference gives no such value") for n in extra]
+    return results + [
+        TensorResult.missing(n, ours[n], "the reference gives no such value") for n in extra
+    ]
 
 
 def _checks(pair: Pair, step: str) -> list[tuple[str, Value, Value]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from alignment.compare import TensorResult, absent, compare, declared, scale_of
+from alignment.compare import TensorResult, compare, scale_of
 from alignment.location import AtCall, AtGradient, AtWeight, Location
 from alignment.recording.calls import layer_of, match_calls
 from alignment.recording.reference import ModelReference
@@ -46,7 +46,7 @@ def weights_results(
 ) -> list[TensorResult]:
     """Every tensor of either side has its counterpart, equal to the bit."""
     results = [
-        absent(problem.name, None, problem.message, AtWeight(problem.name))
+        TensorResult.missing(problem.name, None, problem.message, AtWeight(problem.name))
         for problem in weight_map.problems
     ]
     expected = to_paddle_layout(weight_map, reference)
@@ -54,7 +54,7 @@ def weights_results(
         ours = weights[paddle_name]
         if paddle_name in expected.problems:
             reason = expected.problems[paddle_name]
-            results.append(absent(name, ours, reason, AtWeight(name)))
+            results.append(TensorResult.missing(name, ours, reason, AtWeight(name)))
         elif paddle_name in expected.arrays:
             theirs = expected.arrays[paddle_name]
             results.append(compare(name, theirs, ours, allowed=0.0, location=AtWeight(name)))
@@ -137,9 +137,11 @@ class RunJudge:
         for key in [*theirs, *(key for key in ours if key not in theirs)]:
             shown = key.label + suffix
             if key not in ours:
-                results.append(absent(shown, theirs[key], "Paddle gives no such tensor"))
+                results.append(
+                    TensorResult.missing(shown, theirs[key], "Paddle gives no such tensor")
+                )
             elif key not in theirs:
-                results.append(absent(shown, ours[key], "torch gives no such tensor"))
+                results.append(TensorResult.missing(shown, ours[key], "torch gives no such tensor"))
             else:
                 results.append(self._compare([key], theirs[key], ours[key], dtype, shown=shown))
         return results
@@ -154,7 +156,9 @@ class RunJudge:
             name, shown = source.paddle_name, self._names[source.paddle_name]
             location = AtGradient(shown)
             if name in expected.problems:
-                results.append(absent(shown, ours.get(name), expected.problems[name], location))
+                results.append(
+                    TensorResult.missing(shown, ours.get(name), expected.problems[name], location)
+                )
             elif name in theirs and name in ours:
                 keys = [ValueKey(Kind.PARAMETER_GRAD, n) for n in source.torch_names]
                 results.append(
@@ -164,10 +168,10 @@ class RunJudge:
                 )
             elif name in theirs:
                 reason = "no gradient in Paddle: frozen, or cut off from the loss"
-                results.append(absent(shown, theirs[name], reason, location))
+                results.append(TensorResult.missing(shown, theirs[name], reason, location))
             elif name in ours:
                 reason = "no gradient in torch: frozen there, or cut off from the loss"
-                results.append(absent(shown, ours[name], reason, location))
+                results.append(TensorResult.missing(shown, ours[name], reason, location))
         return results
 
     def _in_backward_order(self) -> list[Source]:
@@ -204,7 +208,9 @@ class RunJudge:
         rounding = max(self.reference.rounding.get(key, 0.0) for key in keys)
         sensitivity = max(self.reference.sensitivity.get(key, 0.0) for key in keys)
         if dtype == "float32" and math.isinf(rounding):
-            return declared(shown or first.label, ours, "not finite in torch float32 either")
+            return TensorResult.waived(
+                shown or first.label, ours, "not finite in torch float32 either"
+            )
         return compare(
             shown or first.label,
             theirs,

@@ -22,9 +22,7 @@ import numpy as np
 
 from alignment.compare import (
     TensorResult,
-    absent,
     compare,
-    declared,
     distance,
     largest_value,
     scale_of,
@@ -92,7 +90,7 @@ class LayerJudge:
         self._results: dict[ValueKey, TensorResult] = {}
         self._gradients: dict[str, np.ndarray | None] = {}
         self._shares: dict[ValueKey, float] = {}
-        self._doubtful: set[ValueKey] = set()
+        self._to_recheck: set[ValueKey] = set()
         self._scales: dict[Kind, float] = {}
 
     def observe(self, key: ValueKey, array: np.ndarray | None) -> None:
@@ -123,18 +121,18 @@ class LayerJudge:
                         self.observe(key, None)  # no gradient came by: it was cut off
         for source, result in self._parameters():
             self._results[ValueKey(Kind.PARAMETER_GRAD, source.paddle_name)] = result
-        self._doubtful = {
+        self._to_recheck = {
             key
             for key, result in self._results.items()
             if result.failed
             and result.error is not None
             and (result.error <= DENSE_ROUNDING or self._shares.get(key, 0.0) <= DENSE)
         }
-        return bool(self._doubtful)
+        return bool(self._to_recheck)
 
     def recheck_in_float64(self, key: ValueKey, array: np.ndarray | None) -> None:
         """Declare what failed in float32 where the same value in float64 agrees."""
-        if key not in self._doubtful or array is None:
+        if key not in self._to_recheck or array is None:
             return
         kind = key.kind
         if kind is Kind.PARAMETER_GRAD:
@@ -153,7 +151,7 @@ class LayerJudge:
 
     def without_float64(self) -> None:
         """Declare, where float64 can't be asked, what may be rounding by its size."""
-        for key in self._doubtful:
+        for key in self._to_recheck:
             result = self._results[key]
             if result.error <= FLOAT32_ALONE * result.allowed:
                 reason = "small enough to be rounding; Paddle can't run in float64, which decides"
@@ -201,7 +199,7 @@ class LayerJudge:
             overflows = not np.isfinite(reference).all()
             if overflows or (np.isfinite(array).all() and not reference.any()):
                 why = "not finite in torch float32 either" if overflows else "0 but for rounding"
-                return replace(declared(shown, array, why), comparison="by_itself")
+                return replace(TensorResult.waived(shown, array, why), comparison="by_itself")
         allowed = self._allowed(reference, rounding)
         if key.kind is Kind.INPUT and {reference.dtype.kind, array.dtype.kind} <= set("iu"):
             dtype = str(array.dtype)  # an index may be int32 here and int64 there
@@ -234,7 +232,7 @@ class LayerJudge:
             return None  # outputs of one side alone are for the end-to-end comparison
         side = "Paddle" if array is None else "torch"
         reason = f"no gradient in {side}: frozen, or cut off from the loss"
-        return replace(absent(shown, present, reason), comparison="by_itself")
+        return replace(TensorResult.missing(shown, present, reason), comparison="by_itself")
 
     @functools.cached_property
     def _expected_gradients(self) -> ConvertedArrays:

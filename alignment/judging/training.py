@@ -20,7 +20,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from alignment.compare import TensorResult, absent, compare, scale_of
+from alignment.compare import TensorResult, compare, scale_of
 from alignment.recording.train_record import PaddleStep, TrainRecord, TrainState
 from alignment.tolerances import (
     FLOAT32_AGAINST_FLOAT32,
@@ -88,7 +88,7 @@ class TrainJudge:
 
     def refused(self, record: TrainRecord, reason: str) -> TensorResult:
         """Return the failure of a step that could not begin, since torch's state was refused."""
-        return absent(f"step {record.step}: optimizer state", None, reason)
+        return TensorResult.missing(f"step {record.step}: optimizer state", None, reason)
 
     def _bound(self, sensitivity: float) -> float:
         """Return what is allowed end to end to a value that is as sensitive as this."""
@@ -138,7 +138,7 @@ class TrainJudge:
                 side = "Paddle" if name in expected else "torch"
                 present = expected.get(name, ours.get(name))
                 why = ": frozen, or cut off" if what == "gradient" else ""
-                yield absent(shown, present, f"{side} has no {what}{why}")
+                yield TensorResult.missing(shown, present, f"{side} has no {what}{why}")
 
     def _slots(self, record: TrainRecord, ours: PaddleStep, bound: float) -> Iterator[TensorResult]:
         entries = dict.fromkeys(
@@ -166,7 +166,9 @@ class TrainJudge:
                 continue
             shown = f"{self._step}: {self._names[name]}"
             if name not in ours.buffers:
-                yield absent(shown, theirs.arrays[name], "a parameter in Paddle, a buffer in torch")
+                yield TensorResult.missing(
+                    shown, theirs.arrays[name], "a parameter in Paddle, a buffer in torch"
+                )
                 continue
             expected, actual, old = theirs.arrays[name], ours.buffers[name], earlier[name]
             if expected.dtype.kind != "f":

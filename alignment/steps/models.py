@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from alignment.compare import TensorResult, absent
+from alignment.compare import TensorResult
 from alignment.judging.end_to_end import RunJudge, matched_calls, notes_on_calls
 from alignment.judging.layers import LayerJudge
 from alignment.location import AtWeight
@@ -109,7 +109,9 @@ class PaddleRuns:
             self._progress("Paddle a second time")
             repeat = self._side.repeat(trace)
             random.append(repeat.randomness("Paddle", self._reference.dataflow))
-        return [absent(str(r.location), None, r.reason, r.location) for r in random if r]
+        return [
+            TensorResult.missing(str(r.location), None, r.reason, r.location) for r in random if r
+        ]
 
     def _by_themselves(self, trace: Trace) -> dict[str, list[TensorResult]]:
         """Return the results of the layers by themselves, for the steps forward and backward."""
@@ -201,7 +203,7 @@ class PaddleRuns:
             raise error
         location = AtWeight(problems[0].name) if problems else None
         reason = f"{problems[0]}; then {error}" if problems else str(error)
-        self._results[step].append(absent("the Paddle side", None, reason, location))
+        self._results[step].append(TensorResult.missing("the Paddle side", None, reason, location))
 
     def _write(self, trace: Trace) -> None:
         kind = Kind.PARAMETER_GRAD

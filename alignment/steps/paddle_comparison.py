@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignment.compare import TensorResult, absent
+from alignment.compare import TensorResult
 from alignment.judging import checks
 from alignment.judging.end_to_end import data_results, weights_results, wrong_layers
 from alignment.location import AtWeight
@@ -137,10 +137,10 @@ class PaddleComparison:
             if all(result for results in self._results.values() for result in results):
                 raise
             # Something was wrong before, and most likely this is why it raised.
-            judged = [absent("the Paddle side", None, str(error))]
+            judged = [TensorResult.missing("the Paddle side", None, str(error))]
         if "weights" not in self._steps:
             self._results["train"] += [
-                absent(problem.name, None, problem.message, AtWeight(problem.name))
+                TensorResult.missing(problem.name, None, problem.message, AtWeight(problem.name))
                 for problem in self._map.problems
             ]
         self._results["train"] += judged

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alignment.compare import TensorResult, absent
+from alignment.compare import TensorResult
 from alignment.judging.training import TrainJudge
 from alignment.pair import AlignmentError
 from alignment.recording.dataflow import Dataflow
@@ -143,7 +143,7 @@ class PaddleTraining:
         self._side.forward("float32", first, "train")
         paddle = self._side.repeat(first, "train").randomness("Paddle", self._dataflow)
         both = filter(None, [self._reference.random, paddle])
-        return [absent(str(r.location), None, r.reason, r.location) for r in both]
+        return [TensorResult.missing(str(r.location), None, r.reason, r.location) for r in both]
 
 
 def free_losses(side: PaddleSide) -> dict[str, np.ndarray]:

@@ -80,7 +80,7 @@ class TorchLayerwiseRun(LayerwiseRun):
         self._of_containers: dict[tuple[str, str], float] = {}
         self._dtypes: dict[ValueKey, str] = {}
         self._sums: dict[int, torch.Tensor] = {}
-        self._moved_sums: dict[int, torch.Tensor] = {}
+        self._perturbed_sums: dict[int, torch.Tensor] = {}
         self._generator = torch.Generator().manual_seed(0)
 
     def rounding(self) -> LayerwiseRounding:
@@ -123,7 +123,7 @@ class TorchLayerwiseRun(LayerwiseRun):
     def _measure_gradients(
         self, opened: SubstitutedCall, layer: torch.nn.Module, pairs: Sequence[tuple]
     ) -> None:
-        gradients, parameters = self._back(pairs, opened.leaves, layer, moved=False)
+        gradients, parameters = self._back(pairs, opened.leaves, layer, perturbed=False)
         for index, gradient in enumerate(gradients):
             key = ValueKey(Kind.GRAD_INPUT, opened.name, index)
             self._measure(key, _array_or_none(gradient))
@@ -138,11 +138,11 @@ class TorchLayerwiseRun(LayerwiseRun):
         self, opened: SubstitutedCall, layer: Any, pairs: Sequence[tuple]
     ) -> list[np.ndarray | None]:
         """Send gradients back through one layer, and a second time slightly moved."""
-        gradients, parameters = self._back(pairs, opened.leaves, layer, moved=False)
-        perturbed, perturbed_parameters = self._back(pairs, opened.leaves, layer, moved=True)
+        gradients, parameters = self._back(pairs, opened.leaves, layer, perturbed=False)
+        perturbed, perturbed_parameters = self._back(pairs, opened.leaves, layer, perturbed=True)
         for sums, gradients_of in (
             (self._sums, parameters),
-            (self._moved_sums, perturbed_parameters),
+            (self._perturbed_sums, perturbed_parameters),
         ):
             for parameter, gradient in gradients_of.items():
                 if gradient is not None:
@@ -150,24 +150,29 @@ class TorchLayerwiseRun(LayerwiseRun):
                     sums[id(parameter)] = gradient if earlier is None else earlier + gradient
         for index, gradient in enumerate(perturbed):
             key = ValueKey(Kind.GRAD_INPUT, opened.name, index)
-            self._measure_moved(key, _array_or_none(gradient))
+            self._measure_perturbed(key, _array_or_none(gradient))
         return [_array_or_none(gradient) for gradient in gradients]
 
-    def _measure_moved(self, key: ValueKey, array: np.ndarray | None) -> None:
+    def _measure_perturbed(self, key: ValueKey, array: np.ndarray | None) -> None:
         reference = self.reference.values.get(key)
         if reference is not None and array is not None:
             error = min(relative_error(reference, array), WORST_PERTURBED)
             self._note_error(key, error)
 
     def _back(
-        self, pairs: Sequence[tuple], leaves: Sequence[Any], layer: torch.nn.Module, *, moved: bool
+        self,
+        pairs: Sequence[tuple],
+        leaves: Sequence[Any],
+        layer: torch.nn.Module,
+        *,
+        perturbed: bool,
     ) -> tuple[list, dict]:
         parameters = [p for p in layer.parameters() if p.requires_grad]
         wanted = [leaf for leaf in leaves if leaf.requires_grad]
         if not pairs or not [*wanted, *parameters]:
             return [None] * len(leaves), {}
         gradients = [g for _, g in pairs]
-        if moved:
+        if perturbed:
             gradients = [g * (1 + PERTURBATION * self._noise(g)) for g in gradients]
         gradients_of_wanted = torch.autograd.grad(
             [t for t, _ in pairs],
@@ -198,8 +203,8 @@ class TorchLayerwiseRun(LayerwiseRun):
         gradients = {}
         for name, parameter in model.named_parameters():
             total = _sum(self._sums.get(id(parameter)), parameter.grad)
-            perturbed = _sum(self._moved_sums.get(id(parameter)), parameter.grad)
-            self._measure_moved(ValueKey(Kind.PARAMETER_GRAD, name), _array_or_none(perturbed))
+            perturbed = _sum(self._perturbed_sums.get(id(parameter)), parameter.grad)
+            self._measure_perturbed(ValueKey(Kind.PARAMETER_GRAD, name), _array_or_none(perturbed))
             gradients[name] = _array_or_none(total)
         return gradients
 

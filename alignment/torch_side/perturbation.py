@@ -25,7 +25,7 @@ def perturbed(model: torch.nn.Module) -> Iterator[None]:
     """While it is active, declared operators give float32, and every output is slightly moved."""
     generator = torch.Generator().manual_seed(0)
 
-    def moved(tensor: torch.Tensor) -> torch.Tensor:
+    def perturbed_tensor(tensor: torch.Tensor) -> torch.Tensor:
         if not tensor.is_floating_point():
             return tensor
         noise = 2 * torch.rand(tensor.shape, generator=generator, dtype=torch.float32) - 1
@@ -33,7 +33,9 @@ def perturbed(model: torch.nn.Module) -> Iterator[None]:
         return tensor + (tensor * (PERTURBATION * noise).to(tensor.device, tensor.dtype)).detach()
 
     def perturb(_module: torch.nn.Module, _inputs: tuple, output: Any) -> Any:
-        tensors = (moved(tensor) for _, tensor in flatten(output, torch.is_tensor, strict=False))
+        tensors = (
+            perturbed_tensor(tensor) for _, tensor in flatten(output, torch.is_tensor, strict=False)
+        )
         return replace_tensors(output, torch.is_tensor, tensors, strict=False)
 
     innermost = [module for module in model.modules() if not list(module.children())]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from alignment.compare import SHOWN_ONLY, absent, compare, relative_error, scale_of
+from alignment.compare import SHOWN_ONLY, TensorResult, compare, relative_error, scale_of
 from alignment.location import AtCall
 
 ARRAY = np.array([[1.0, -2.0], [3.0, 4.0]], np.float32)
@@ -188,7 +188,7 @@ def test_jumps_exempt_what_the_reference_does_and_no_more():
 
 
 def test_absent_tensor_has_failed():
-    result = absent("x", np.ones((2, 1)), "no such tensor", AtCall("a"))
+    result = TensorResult.missing("x", np.ones((2, 1)), "no such tensor", AtCall("a"))
     assert (result.status, result.error, result.shape) == ("failed", None, (2, 1))
     assert result.location == AtCall("a")
 
@@ -217,7 +217,7 @@ def test_a_bar_grows_with_the_error():
     bars = [judged([1.0], [1.0 + e], allowed=1e-3).bar_percent for e in (0, 1e-8, 1e-5, 1e-3, 1)]
     assert bars == sorted(bars)
     assert (bars[0], bars[-1]) == (0, 100)
-    assert absent("x", None, "").bar_percent == 100
+    assert TensorResult.missing("x", None, "").bar_percent == 100
 
 
 FINITE = st.floats(-1e6, 1e6)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from alignment import Report, StepResult
-from alignment.compare import absent
+from alignment.compare import TensorResult
 from alignment.location import AtCall
 from alignment.report.figures import curves_svg, depth_order, depth_svg, ratios_svg
 from alignment.report.html import groups
@@ -111,7 +111,7 @@ def test_depth_fits_the_two_orders_into_one():
     [
         (tensor(error=0.0),),
         (tensor(error=0.0, allowed=0.0), tensor("b", 1.0, 0.0)),
-        (absent("a", None, "missing"),),
+        (TensorResult.missing("a", None, "missing"),),
         (tensor(error=None, reason="NaN"), tensor("b", 0.0), tensor("c", 1e300)),
         (tensor(error=2.0, allowed=1e9),),
         (tensor(error=5e-324),),
@@ -163,7 +163,7 @@ def test_junit_keeps_to_the_schema(tmp_path):
     failed = in_all_comparisons("a", (1.0, 1e-7, 2.0))
     steps = (
         StepResult("data", (integers, integers), ("a remark\x00",)),
-        StepResult("forward", (*failed, absent("gone", None, "no such tensor"))),
+        StepResult("forward", (*failed, TensorResult.missing("gone", None, "no such tensor"))),
         StepResult("metric", ()),
     )
     saved(report_of(*steps), tmp_path)

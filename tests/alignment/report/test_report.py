@@ -12,7 +12,7 @@ import pytest
 from reprod_log import ReprodDiffHelper
 
 from alignment import Report, StepResult, align
-from alignment.compare import absent, compare
+from alignment.compare import TensorResult, compare
 from alignment.location import AtGradient
 from alignment.report.text import step_text
 from tests.alignment.small import PaddleNet, small_pair
@@ -115,8 +115,8 @@ def test_report_without_steps_has_not_passed():
 
 def test_first_divergence_is_the_first_of_the_first_failed_step():
     good = compare("a", np.ones(1), np.ones(1), allowed=0.0)
-    bad = absent("b", None, "missing", AtGradient("b"))
-    plain = absent("c", None, "missing")
+    bad = TensorResult.missing("b", None, "missing", AtGradient("b"))
+    plain = TensorResult.missing("c", None, "missing")
     report = Report(
         "p",
         (StepResult("data", (good,)), StepResult("loss", (good, plain)), StepResult("x", (bad,))),

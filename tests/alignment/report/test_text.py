@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alignment import Report, StepResult
-from alignment.compare import absent
+from alignment.compare import TensorResult
 from alignment.location import AtCall, AtGradient, AtWeight, Between
 from alignment.report.ratios import ratio, shown_ratio, worst
 from alignment.report.text import next_look, step_text, tensor_text
@@ -49,9 +49,13 @@ def test_exact_comparisons_have_no_share():
 
 
 def test_absent_tensor_is_told_by_its_reason_alone():
-    text = tensor_text(absent("fc.weight", np.ones(3, "float32"), "Paddle gives no such tensor"))
+    text = tensor_text(
+        TensorResult.missing("fc.weight", np.ones(3, "float32"), "Paddle gives no such tensor")
+    )
     assert text == "fc.weight: Paddle gives no such tensor"
-    assert "allowed" not in step_text(StepResult("weights", (absent("w", None, "is missing"),)))
+    assert "allowed" not in step_text(
+        StepResult("weights", (TensorResult.missing("w", None, "is missing"),))
+    )
 
 
 ADVICE = {
@@ -73,7 +77,7 @@ ADVICE = {
     ),
     "random layer": (
         "forward",
-        absent("drop", None, "Paddle gives another value each time", AtCall("drop")),
+        TensorResult.missing("drop", None, "Paddle gives another value each time", AtCall("drop")),
         "look at drop (Paddle gives another value each time)",
     ),
     "between": (
@@ -93,7 +97,7 @@ ADVICE = {
     ),
     "weight without counterpart": (
         "weights",
-        absent("w", None, "w has no counterpart " + "x" * 100, AtWeight("w")),
+        TensorResult.missing("w", None, "w has no counterpart " + "x" * 100, AtWeight("w")),
         "look at w: it has no counterpart that fits; rename and convert join what differs",
     ),
     "weight at fault in a layer": (
@@ -113,7 +117,7 @@ ADVICE = {
     ),
     "output that is missing": (
         "forward",
-        absent("output.b", None, "Paddle gives no such tensor"),
+        TensorResult.missing("output.b", None, "Paddle gives no such tensor"),
         "look at output.b in the step forward (Paddle gives no such tensor)",
     ),
     "loss": ("loss", tensor("loss", 0.5), "look at loss among the pair's losses"),
@@ -155,7 +159,7 @@ def test_summary_fits_a_screen_however_much_failed():
     steps = []
     for name in names:
         failed = in_all_comparisons("x" * 70, (12345.0, 12345.0, 12345.0), Between("y" * 70, "z"))
-        missing = absent("w", None, reason, AtWeight("w" * 60))
+        missing = TensorResult.missing("w", None, reason, AtWeight("w" * 60))
         many = [tensor(f"t{i}", status="declared", reason="r") for i in range(5000)]
         steps.append(StepResult(name, (missing, *failed, *many), notes))
     lines = str(report_of(*steps)).splitlines()
@@ -169,7 +173,7 @@ def test_long_suggestion_of_rename_is_wrapped_and_whole():
     suggestion = "w has no counterpart; rename = " + ", ".join(
         f"r'^x{i}\\b': 'y{i}'" for i in range(9)
     )
-    step = StepResult("weights", (absent("w", None, suggestion, AtWeight("w")),))
+    step = StepResult("weights", (TensorResult.missing("w", None, suggestion, AtWeight("w")),))
     assert max(map(len, step_text(step).splitlines())) <= 100
     assert suggestion in " ".join(step_text(step).split())
 
