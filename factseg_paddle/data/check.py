@@ -22,7 +22,7 @@ from factseg_paddle.data.layouts.pair_files import (
     sizes_differ,
 )
 from factseg_paddle.data.open import class_names_of, coding_of, find_pairs
-from factseg_paddle.data.workers import run_tasks
+from factseg_paddle.data.tasks import run_tasks
 from factseg_paddle.progress import NO_PROGRESS, Progress
 
 

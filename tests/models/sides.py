@@ -171,6 +171,13 @@ def built_model(name: str, package: str) -> tuple[str, Any, Any]:
     return name, side, side.package.create_model(name, 5)
 
 
+def shapes_of_paddle(name: str) -> Any:
+    """A network of five classes in Paddle, of which only names and shapes are asked."""
+    side = SIDES["factseg_paddle"]
+    with side.without_values():
+        return side.package.create_model(name, 5)
+
+
 def random_tensor(side: Any, *shape: int) -> Any:
     """The same values on both sides, float32."""
     return side.tensor(np.random.RandomState(3).randn(*shape).astype(np.float32))

@@ -10,7 +10,7 @@ import paddle
 import pytest
 
 from factseg_paddle.models.backbones import resnet50
-from tests.models.sides import SIDES, built_model, random_tensor
+from tests.models.sides import SIDES, built_model, random_tensor, shapes_of_paddle
 
 pytestmark = pytest.mark.usefixtures("without_gradients")
 
@@ -99,6 +99,6 @@ def test_sides_of_one_pixel_are_the_same_in_both_packages():
 
 @pytest.mark.parametrize("name", DROPOUT)
 def test_backbone_layers_have_torchvisions_names(name):
-    layers = SIDES["factseg_paddle"].package.create_model(name, 5).backbone_layers()
+    layers = shapes_of_paddle(name).backbone_layers()
     named = {f"{p}.{n}": t.shape for p, la in layers.items() for n, t in la.state_dict().items()}
     assert named == {n: t.shape for n, t in resnet50().state_dict().items()}

@@ -9,7 +9,7 @@ import paddle
 import pytest
 
 from factseg_paddle.models.backbones import densenet as paddle_densenet
-from tests.models.sides import SIDES, random_tensor
+from tests.models.sides import SIDES, random_tensor, shapes_of_paddle
 from tests.models.starts import assert_starts, kaiming_normal, torch_default, uniform
 from torch_ref.models.backbones import densenet as torch_densenet
 
@@ -128,7 +128,7 @@ class TestDenseNet:
 
 @pytest.mark.parametrize("name", ["denseaspp_densenet121", "denseunet_densenet121"])
 def test_pretrained_layers_have_torchvisions_names(name):
-    layers = SIDES["factseg_paddle"].package.create_model(name, 5).backbone_layers()
+    layers = shapes_of_paddle(name).backbone_layers()
     ours = {f"{prefix}.{n}" for prefix, layer in layers.items() for n in layer.state_dict()}
     torchvisions = set(paddle_densenet.densenet121().state_dict())
     left_out = {n for n in torchvisions if "norm5" in n} if "aspp" in name else set()

@@ -11,7 +11,7 @@ import paddle
 import pytest
 
 from factseg_paddle.models.backbones import resnet50
-from tests.models.sides import SIDES, built_model, random_tensor
+from tests.models.sides import SIDES, built_model, random_tensor, shapes_of_paddle
 
 pytestmark = pytest.mark.usefixtures("without_gradients")
 
@@ -116,7 +116,6 @@ def test_small_maps_are_the_same_in_both_packages():
 
 def test_backbone_layers_have_torchvisions_names():
     """The authors' networks have none: torchvision has no weights for their stem."""
-    model = SIDES["factseg_paddle"].package.create_model("fastfcn_resnet50_os16", 5)
-    layers = model.backbone_layers()
+    layers = shapes_of_paddle("fastfcn_resnet50_os16").backbone_layers()
     named = {f"{p}.{n}": t.shape for p, la in layers.items() for n, t in la.state_dict().items()}
     assert named == {n: t.shape for n, t in resnet50().state_dict().items()}

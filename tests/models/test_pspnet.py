@@ -10,7 +10,7 @@ import paddle
 import pytest
 
 from factseg_paddle.models.backbones import resnet50
-from tests.models.sides import SIDES, built_model, random_tensor
+from tests.models.sides import SIDES, built_model, random_tensor, shapes_of_paddle
 from tests.models.starts import assert_starts, kaiming_normal, torch_default
 
 pytestmark = pytest.mark.usefixtures("without_gradients")
@@ -148,6 +148,6 @@ def test_interpolation_to_one_row_or_column_is_the_same_in_both_packages(align_c
 @pytest.mark.parametrize("name", [SERIAL, UPSAMPLING])
 def test_backbone_layers_have_torchvisions_names(name):
     """The other one has none: torchvision has no weights for its stem."""
-    layers = SIDES["factseg_paddle"].package.create_model(name, 5).backbone_layers()
+    layers = shapes_of_paddle(name).backbone_layers()
     named = {f"{p}.{n}": t.shape for p, la in layers.items() for n, t in la.state_dict().items()}
     assert named == {n: t.shape for n, t in resnet50().state_dict().items()}

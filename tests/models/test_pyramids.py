@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from factseg_paddle.models.backbones import resnet50
-from tests.models.sides import SIDES, random_tensor
+from tests.models.sides import SIDES, random_tensor, shapes_of_paddle
 from tests.models.starts import assert_starts, kaiming_normal, torch_default, uniform
 
 pytestmark = pytest.mark.usefixtures("without_gradients")
@@ -59,7 +59,7 @@ def test_no_auxiliary_heads_in_training(built):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_pretrained_layers_have_torchvisions_names(name):
-    layers = SIDES["factseg_paddle"].package.create_model(name, 5).backbone_layers()
+    layers = shapes_of_paddle(name).backbone_layers()
     ours = {f"{prefix}.{n}" for prefix, layer in layers.items() for n in layer.state_dict()}
     assert ours == set(resnet50().state_dict())
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from factseg_paddle.models.backbones import resnet50, resnet101
-from tests.models.sides import SIDES, built_model, random_tensor
+from tests.models.sides import SIDES, built_model, random_tensor, shapes_of_paddle
 from tests.models.starts import assert_starts, kaiming_normal, torch_default
 
 pytestmark = pytest.mark.usefixtures("without_gradients")
@@ -108,7 +108,7 @@ def test_small_maps_are_the_same_in_both_packages():
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_backbone_layers_have_torchvisions_names(name):
-    layers = SIDES["factseg_paddle"].package.create_model(name, 5).backbone_layers()
+    layers = shapes_of_paddle(name).backbone_layers()
     named = {f"{p}.{n}": t.shape for p, la in layers.items() for n, t in la.state_dict().items()}
     assert named == {n: t.shape for n, t in BACKBONES[name]().state_dict().items()}
 

@@ -35,7 +35,7 @@ from factseg_paddle.data.store.files import (
     size_problem,
     stored_path,
 )
-from factseg_paddle.data.workers import run_tasks
+from factseg_paddle.data.tasks import run_tasks
 from factseg_paddle.files import atomic_write_all, sha256_of_file
 from factseg_paddle.progress import NO_PROGRESS, Progress
 

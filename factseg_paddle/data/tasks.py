@@ -1,4 +1,4 @@
-"""Work shared out to processes that end when the one that started them does."""
+"""Tasks shared out to processes that end when the one that started them does."""
 
 from __future__ import annotations
 
