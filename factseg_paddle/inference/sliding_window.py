@@ -89,7 +89,7 @@ class SlidingWindow:
         normalization: Normalization = ISAID_NORMALIZATION,
         num_classes: int | None = None,
     ) -> SlidingWindow:
-        """As a configuration's section `eval` says."""
+        """Make one as a configuration's section `eval` says."""
         return cls(
             predict,
             settings.patch_size,

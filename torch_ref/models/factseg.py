@@ -35,7 +35,7 @@ class FactSegOutput(NamedTuple):
 
     @property
     def aux_logits(self) -> tuple[()]:
-        """Return None: no auxiliary heads."""
+        """Return no tensors: FactSeg has no auxiliary heads."""
         return ()
 
 
