@@ -176,7 +176,7 @@ def relative_error(
 
 
 def distance(reference: np.ndarray, ours: np.ndarray) -> np.ndarray:
-    """|ours - reference| of each element, in float64 or complex128."""
+    """Return |ours - reference| of each element, in float64 or complex128."""
     return np.abs(_computable(ours) - _computable(reference))
 
 
@@ -209,7 +209,7 @@ def _incomparable(reference: np.ndarray, ours: np.ndarray, dtype: str) -> str:
 
 
 def _difference(reference: np.ndarray, ours: np.ndarray) -> np.ndarray:
-    """|ours - reference| in float64, 0 where neither is finite."""
+    """Return |ours - reference| in float64, 0 where neither is finite."""
     if reference.dtype.kind in "iu" and ours.dtype.kind in "iu":
         # float64 can't tell integers past 2^53 apart, so their equality is asked for first.
         apart = np.abs(_computable(ours) - _computable(reference))

@@ -39,7 +39,7 @@ class Request:
 
     @property
     def torch_runs(self) -> bool:
-        """Torch's side runs: it is neither read from a record nor left out."""
+        """Return whether torch's side runs: it is neither read from a record nor left out."""
         return self.side != "paddle" and not self.torch_recorded
 
 

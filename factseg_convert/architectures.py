@@ -44,7 +44,7 @@ class Variant:
 
     @property
     def parameters(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the torch parameters by name; the other tensors are BatchNorm's statistics."""
+        """Return shapes of torch's parameters by name; other tensors are BatchNorm's statistics."""
         return {
             spec.torch_name: spec.torch_shape
             for spec in self.specs
@@ -132,7 +132,7 @@ def _classes_by_shape(
 
 
 def misfits(variant: Variant, checkpoint: Checkpoint) -> list[Misfit]:
-    """Every tensor of the file or of the network that lacks its partner or differs from it.
+    """Return every tensor of the file or of the network that lacks its partner or differs from it.
 
     torch's `num_batches_tracked` may be absent altogether, as in old files, but not in part.
     """
@@ -204,7 +204,7 @@ def check_fit(variant: Variant, checkpoint: Checkpoint, *, guessed: bool = False
 def _wanted(
     variant: Variant, checkpoint: Checkpoint
 ) -> dict[str, tuple[tuple[int, ...], tuple[str, ...]]]:
-    """Shape and admitted dtypes of each tensor that the file should have, by the file's names."""
+    """Return shape and admitted dtypes of each tensor that the file should have, by name."""
     weights = [spec for spec in variant.specs if spec.paddle_name]
     if checkpoint.side == "paddle":
         return {str(spec.paddle_name): (spec.paddle_shape, _WEIGHT_DTYPES) for spec in weights}

@@ -24,7 +24,7 @@ def classifier_of(names: Container[str]) -> str:
 
 
 def build_classifier(name: str, num_classes: int) -> nn.Module:
-    """One of CLASSIFIERS with torchvision's tensor names; it has no forward pass of its own."""
+    """Build one of CLASSIFIERS with torchvision's tensor names; it has no forward pass."""
     from torch import nn
 
     from torch_ref.models.backbones.densenet import densenet121

@@ -95,7 +95,7 @@ def to_torch(
     parameters: Mapping[str, Sequence[int]],
     specs: Iterable[TensorSpec],
 ) -> dict[str, Any]:
-    """Paddle's form as torch's `optimizer.state_dict()`.
+    """Return Paddle's form as torch's `optimizer.state_dict()`.
 
     Hyperparameters that the state does not have are torch's defaults for its type; the rate comes
     from the scheduler's position, and Momentum's is Paddle's default of 0.9.

@@ -33,7 +33,7 @@ def groups_of(opt: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def kind_of(groups: Sequence[Mapping[str, Any]]) -> str:
-    """Paddle's name of the type, which torch's file tells only by its groups' values."""
+    """Return Paddle's name of the type, which torch's file tells only by its groups' values."""
     if all(set(_SGD) <= group.keys() for group in groups):
         return "Momentum" if any(group["momentum"] for group in groups) else "SGD"
     if not all(set(_ADAM) <= group.keys() for group in groups):

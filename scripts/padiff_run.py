@@ -181,7 +181,7 @@ def _carry_over(net: Any, layer: Any) -> None:
 
 
 def _optimizers(pair: Pair, net: Any, layer: Any) -> tuple[Callable[[], None], Callable[[], None]]:
-    """Paddle's and torch's step as functions of nothing, as PaDiff takes them."""
+    """Return Paddle's and torch's step as functions of nothing, as PaDiff takes them."""
     ours, setup = pair.paddle_train.optimizer(layer), pair.torch_train
     theirs = setup.optimizer(net)
     schedule = setup.scheduler(theirs)

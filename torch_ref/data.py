@@ -61,12 +61,12 @@ def index_to_color(labels: np.ndarray) -> np.ndarray:
 
 
 def horizontal_flip(image: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """out[i, j] = in[i, W - 1 - j] for [H, W, 3] and [H, W]."""
+    """Compute out[i, j] = in[i, W - 1 - j] for [H, W, 3] and [H, W]."""
     return _flip_columns(image), _flip_columns(labels)
 
 
 def vertical_flip(image: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """out[i, j] = in[H - 1 - i, j] for [H, W, 3] and [H, W]."""
+    """Compute out[i, j] = in[H - 1 - i, j] for [H, W, 3] and [H, W]."""
     return _flip_rows(image), _flip_rows(labels)
 
 
@@ -80,7 +80,7 @@ def rot90(image: np.ndarray, labels: np.ndarray, k: int) -> tuple[np.ndarray, np
 def crop(
     image: np.ndarray, labels: np.ndarray, *, top: int, left: int, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """out[i, j] = in[top + i, left + j] for [H, W, 3] and [H, W]."""
+    """Compute out[i, j] = in[top + i, left + j] for [H, W, 3] and [H, W]."""
     rows = [top + i for i in range(height)]
     columns = [left + j for j in range(width)]
     return image[rows][:, columns], labels[rows][:, columns]
@@ -104,7 +104,7 @@ def normalize(
     mean: tuple[float, float, float] = ISAID_MEAN,
     std: tuple[float, float, float] = ISAID_STD,
 ) -> np.ndarray:
-    """(x - mean) / std of each channel of [H, W, 3], in float64."""
+    """Compute (x - mean) / std of each channel of [H, W, 3], in float64."""
     channels = [(image[:, :, c].astype(np.float64) - mean[c]) / std[c] for c in range(3)]
     return np.stack(channels, axis=2)
 
@@ -120,7 +120,7 @@ def pad_to_divisible(image: np.ndarray, divisor: int = 32) -> np.ndarray:
 
 
 def to_chw(image: np.ndarray) -> np.ndarray:
-    """out[c, i, j] = in[i, j, c]."""
+    """Compute out[c, i, j] = in[i, j, c]."""
     return np.stack([image[:, :, c] for c in range(image.shape[2])])
 
 

@@ -31,7 +31,7 @@ def reference_values(pair: Pair, step: str) -> Values:
 
 
 def our_values(pair: Pair, step: str) -> tuple[Values, dict[str, str]]:
-    """Our values of a step's checks, and what was raised in the place of others.
+    """Return our values of a step's checks, and what was raised in the place of others.
 
     What raises has failed, since it should give what the reference gives.
 

@@ -37,14 +37,14 @@ KINDS = (
 def data_results(
     reference: Mapping[str, np.ndarray], received: Mapping[str, np.ndarray]
 ) -> list[TensorResult]:
-    """Both frameworks hold the same inputs and targets: shape, dtype and every bit."""
+    """Judge that both frameworks hold the same inputs and targets: shape, dtype and every bit."""
     return [compare(name, array, received[name], allowed=0.0) for name, array in reference.items()]
 
 
 def weights_results(
     reference: Mapping[str, np.ndarray], weight_map: WeightMap, weights: Mapping[str, np.ndarray]
 ) -> list[TensorResult]:
-    """Every tensor of either side has its counterpart, equal to the bit."""
+    """Judge that every tensor of either side has its counterpart, equal to the bit."""
     results = [
         TensorResult.missing(problem.name, None, problem.message, AtWeight(problem.name))
         for problem in weight_map.problems
@@ -62,7 +62,7 @@ def weights_results(
 
 
 def wrong_layers(results: Iterable[TensorResult]) -> dict[str, str]:
-    """{torch's layer: its first tensor that differs or has no counterpart}, of weights' results."""
+    """Return {torch's layer: its first tensor that differs or has no counterpart}."""
     wrong: dict[str, str] = {}
     for result in results:
         if result.failed:
@@ -104,7 +104,7 @@ class RunJudge:
         return self.layers(trace, dtype) + self._outputs(Kind.MODEL_OUTPUT, trace, dtype)
 
     def layers(self, trace: Trace, dtype: str) -> list[TensorResult]:
-        """Layers called on both sides, in torch's order of calls."""
+        """Return layers called on both sides, in torch's order of calls."""
         results = []
         ours = trace.layers(matched_calls(self.reference, trace))
         for name, array in self.kinds[Kind.OUTPUT].items():
@@ -119,7 +119,7 @@ class RunJudge:
         return self._outputs(Kind.LOSS, trace, dtype)
 
     def _backward(self, trace: Trace, dtype: str) -> list[TensorResult]:
-        """Gradients of the outputs, of the parameters against the order of calls, of the inputs."""
+        """Return gradients of outputs, of parameters against the order of calls, of inputs."""
         return [
             *self._outputs(Kind.MODEL_GRAD_OUTPUT, trace, dtype),
             *self._parameter_gradients(trace.of_kind(Kind.PARAMETER_GRAD), dtype),
@@ -127,7 +127,7 @@ class RunJudge:
         ]
 
     def _outputs(self, kind: Kind, trace: Trace, dtype: str) -> list[TensorResult]:
-        """Values whose names must be the same on both sides."""
+        """Return values whose names must be the same on both sides."""
         theirs, ours = (
             {key: array for key, array in values.items() if key.kind is kind}
             for values in (self.reference.trace.values, trace.values)
@@ -175,7 +175,7 @@ class RunJudge:
         return results
 
     def _in_backward_order(self) -> list[Source]:
-        """Parameters of the layer that was called last come first: there a fault arises."""
+        """Return the parameters, those of the layer called last first: there a fault arises."""
         call_of = self.reference.trace.calls
         calls = {
             layer_of(call_of.get(name, name)): position
@@ -255,12 +255,12 @@ class RunJudge:
 
 
 def matched_calls(reference: ModelReference, trace: Trace) -> dict[str, str]:
-    """{Paddle's call: torch's}, of the calls that a Paddle run made so far."""
+    """Return {Paddle's call: torch's}, of the calls that a Paddle run made so far."""
     return match_calls(list(reference.trace.tree.parents), list(trace.tree.parents))
 
 
 def notes_on_calls(reference: ModelReference, trace: Trace) -> list[str]:
-    """Layers called on one side only, layers called on neither, and outputs that can't be read."""
+    """Return layers called on one side only or on neither, and outputs that can't be read."""
     theirs, ours = reference.trace, trace
     matched = matched_calls(reference, trace)
     in_torch, in_paddle = theirs.of_kind(Kind.OUTPUT), ours.layers(matched)

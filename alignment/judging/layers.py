@@ -236,7 +236,7 @@ class LayerJudge:
 
     @functools.cached_property
     def _expected_gradients(self) -> ConvertedArrays:
-        """Torch's gradients in Paddle's form."""
+        """Return torch's gradients in Paddle's form."""
         return to_paddle_layout(self._weight_map, self._reference.of_kind(Kind.PARAMETER_GRAD))
 
     def _parameters(self) -> Iterator[tuple[Source, TensorResult]]:
@@ -327,7 +327,7 @@ class LayerJudge:
 
 
 def _likeness(first: np.ndarray, second: np.ndarray | None) -> float:
-    """|cosine| of two arrays; 0 where they can't be compared."""
+    """Return |cosine| of two arrays; 0 where they can't be compared."""
     if second is None or first.shape != second.shape:
         return 0.0
     sizes = float(np.linalg.norm(first)) * float(np.linalg.norm(second))

@@ -75,7 +75,7 @@ def at_the_reference(
     activations: Mapping[ValueKey, np.ndarray],
     matched: Mapping[str, str],
 ) -> CallWatch:
-    """While it is active, each layer hands on the reference's output with its own gradient.
+    """Let each layer, while it is active, hand on the reference's output with its own gradient.
 
     Args:
         model: the port.
@@ -117,7 +117,7 @@ class PaddleLayerwiseRun(LayerwiseRun):
         return watch_paddle(model, rename, on_begin, on_end)
 
     def pass_by(self, call: str, layer: Any, args: tuple, kwargs: dict) -> None:
-        """Nothing is asked of layers with parts that are judged one by one."""
+        """Ask nothing of layers with parts, which are judged one by one."""
 
     def is_float(self, tensor: paddle.Tensor) -> bool:
         """Return whether it holds floating-point numbers."""

@@ -57,7 +57,7 @@ class PaddleSide:
         return paddle_tensors(self.model)
 
     def weights(self) -> dict[str, np.ndarray]:
-        """All tensors by name."""
+        """Return all tensors by name."""
         return paddle_state(self.model)
 
     def load(self, weights: Mapping[str, np.ndarray]) -> None:
@@ -271,7 +271,7 @@ class PaddleSide:
 
 
 def _let_recurrent_layers_go_back(model: nn.Layer) -> None:
-    """In evaluation mode Paddle's LSTM and GRU keep nothing for backward (3.3.1) and it raises.
+    """Let LSTM and GRU go back in evaluation mode, where Paddle's keep nothing for it (3.3.1).
 
     In training mode without dropout they compute the same.
     """

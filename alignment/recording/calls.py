@@ -30,7 +30,7 @@ class CallTree:
     not_called: list[str] = field(default_factory=list)
 
     def finest(self, among: Iterable[str]) -> list[str]:
-        """Those of `among` inside which no other of them happened, in order."""
+        """Return those of `among` inside which no other of them happened, in order."""
         chosen = set(among) & set(self.parents)
         outer = {ancestor for call in chosen for ancestor in self._ancestors(call)}
         return [call for call in self.parents if call in chosen and call not in outer]
@@ -122,7 +122,7 @@ def layer_of(call: str) -> str:
 
 
 def match_calls(theirs: Sequence[str], ours: Sequence[str]) -> dict[str, str]:
-    """{our call: their call}, for calls that are each other's counterparts.
+    """Return {our call: their call}, for calls that are each other's counterparts.
 
     Calls of one layer match in their order where both sides make as many. Where one side makes
     more, those that stand in the same place among all other calls match: the second call of a
@@ -148,7 +148,7 @@ def match_calls(theirs: Sequence[str], ours: Sequence[str]) -> dict[str, str]:
 
 
 def renamed(name: str, rename: Mapping[str, str]) -> str:
-    """`name` after all regexes, one after the other."""
+    """Return `name` after all regexes, one after the other."""
     for pattern, replacement in rename.items():
         name = re.sub(pattern, replacement, name)
     return name

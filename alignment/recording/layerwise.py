@@ -194,7 +194,7 @@ class LayerwiseRun(ABC):
         )
 
     def with_gradients(self, named: Iterable[NamedTensor], kind: Kind) -> list[tuple]:
-        """(tensor, the reference's gradient of it), where both can have one and shapes agree."""
+        """Return (tensor, reference's gradient of it), where both can have one and shapes agree."""
         sums: dict[int, tuple[Any, np.ndarray]] = {}  # one tensor may go by several names
         for name, tensor in named:
             gradient = lookup_value(ValueKey(kind, name), self.reference.values)
@@ -249,7 +249,7 @@ class LayerwiseRun(ABC):
         outputs: Sequence[np.ndarray],
         reached: Sequence[ValueKey],
     ) -> list[Any]:
-        """Tensors with the values `outputs` that depend on `originals`.
+        """Return tensors with the values `outputs` that depend on `originals`.
 
         In backward, the gradient of each is observed under its key in `reached`, and the gradient
         of each of `originals` is the one given here.

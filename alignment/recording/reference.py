@@ -110,5 +110,5 @@ class Reference:
 
 
 def hashes(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
-    """SHA-256 by name."""
+    """Return SHA-256 by name."""
     return {name: sha256_of_array(array) for name, array in arrays.items()}

@@ -102,12 +102,12 @@ def after(weight: np.ndarray, update: np.ndarray) -> np.ndarray:
 
 
 def rounded(array: np.ndarray) -> np.ndarray:
-    """Floats as float32, anything else as it is."""
+    """Return floats as float32, anything else as it is."""
     return array.astype(np.float32) if array.dtype.kind == "f" else array
 
 
 def norm_of(gradients: Iterable[tuple[str, np.ndarray]]) -> float:
-    """L2 norm over all (name, gradient)."""
+    """Return L2 norm over all (name, gradient)."""
     squares = (float(np.vdot(g, g)) for g in (g.astype(np.float64) for _, g in gradients))
     return float(np.sqrt(sum(squares)))
 

@@ -60,7 +60,7 @@ LABELS = 14
 
 
 def depth_svg(step: StepResult) -> str:
-    """Error and what is allowed, tensor by tensor, in the order in which a divergence spreads."""
+    """Draw error and what is allowed by tensor, in the order in which a divergence spreads."""
     order = depth_order(step.tensors)
     drawn = [tensor for tensor in step.tensors if on_scale(tensor)] or list(step.tensors)
     used = [series for series in SERIES if any(series_of(t) == series for t in drawn)]
@@ -127,7 +127,7 @@ def on_scale(tensor: TensorResult) -> bool:
 
 
 def depth_order(tensors: Iterable[TensorResult]) -> dict[str, int]:
-    """{name: position}: the comparisons end to end, fitted into the order of those by itself.
+    """Return {name: position}: comparisons end to end, fitted into the order of those by itself.
 
     The former have tensors that the latter lack (a container's output) and the other way round (a
     layer's input); one follows the tensor that it follows in its own order.
@@ -240,7 +240,7 @@ def _name_places(ax: Axes, names: Sequence[str]) -> None:
 
 
 def _draw_ratios(ax: Axes, ratios: Sequence[tuple[float, str]], low: int, high: int) -> None:
-    """Two bins a decade; a bin of its own for what is equal to the bit."""
+    """Draw two bins a decade, and one of its own for what is equal to the bit."""
     edges = np.linspace(low, high, 2 * (high - low) + 1)
     edges[0] -= 1e-6  # below it lies what is equal, and that alone
     centres = [low - 0.5, *(edges[1:] - 0.25)]

@@ -49,7 +49,7 @@ class Row:
         return "; ".join(reversed(remarks.values()))
 
     def cell(self, series: str) -> list[TensorResult]:
-        """Its comparisons of one kind; integers have two end to end, others at most one."""
+        """Return its comparisons of one kind; integers have two end to end, others at most one."""
         return [result for result in self.results if series_of(result) == series]
 
 

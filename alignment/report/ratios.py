@@ -64,5 +64,5 @@ def shown_ratio(value: float) -> str:
 
 
 def printable(text: str) -> str:
-    """Text without control characters: XML has no way to write them, terminals obey them."""
+    """Return text without control characters: XML can't write them, terminals obey them."""
     return "".join(c if c.isprintable() or c in "\t\n" else "\ufffd" for c in text)

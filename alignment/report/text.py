@@ -144,7 +144,7 @@ def _steps(report: AlignmentResults, *, followers: bool) -> list[str]:
 
 
 def _step_line(step: StepResult) -> list[str]:
-    """One line in any case: what fits, of ever shorter forms."""
+    """Return one line in any case: what fits, of ever shorter forms."""
     head = f"{step.step:<{INDENT}}{'passed' if step else 'FAILED':<8}"
     counts, errors = _counts(step), _largest_errors(step)
     forms = [counts]
@@ -198,7 +198,7 @@ def _indented(text: str, *, rows: int) -> list[str]:
 
 
 def _wrapped(text: str, *, indent: int = INDENT, rows: int | None = None) -> list[str]:
-    """Lines that fit the screen, all but the first indented; `rows` cuts them with " …"."""
+    """Return lines that fit the screen, all but the first indented; `rows` cuts them with " …"."""
     head, rest = text[:indent], printable(text[indent:])
     return textwrap.wrap(
         rest,

@@ -80,7 +80,7 @@ def expected_phases(
     paddle: bool,
     train_steps: int,
 ) -> int:
-    """About how many phases a comparison announces.
+    """Return about how many phases a comparison announces.
 
     Args:
         steps: the chosen steps.

@@ -140,7 +140,7 @@ class LayerwiseReferenceRecorder:
         return array
 
     def _array(self, value: torch.Tensor | np.ndarray) -> np.ndarray:
-        """As float32; equal arrays, as one layer's output and the next one's input, are one."""
+        """Return it as float32; equal arrays, as an output and the next layer's input, are one."""
         array = value if isinstance(value, np.ndarray) else array_of_torch(value)
         if array.dtype.kind in "fc":
             with np.errstate(over="ignore"):

@@ -22,7 +22,7 @@ over an encoder, since BatchNorm keeps its epsilon in float32."""
 
 @contextlib.contextmanager
 def perturbed(model: torch.nn.Module) -> Iterator[None]:
-    """While it is active, declared operators give float32, and every output is slightly moved."""
+    """Let declared operators give float32, and move every output slightly, while it is active."""
     generator = torch.Generator().manual_seed(0)
 
     def perturbed_tensor(tensor: torch.Tensor) -> torch.Tensor:

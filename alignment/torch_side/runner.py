@@ -59,7 +59,7 @@ class TorchSide:
         return torch_specs(self.model)
 
     def weights(self) -> dict[str, np.ndarray]:
-        """All tensors by name."""
+        """Return all tensors by name."""
         return torch_state(self.model)
 
     def load(self, weights: dict[str, np.ndarray]) -> None:
@@ -179,7 +179,7 @@ class TorchSide:
         return replace(reference, rounding=run.rounding())
 
     def sensitivity(self, exact: Trace) -> dict[ValueKey, float]:
-        """By how much a run changes with the differences that Paddle can't avoid.
+        """Return by how much a run changes with the differences that Paddle can't avoid.
 
         Args:
             exact: the run in float64.

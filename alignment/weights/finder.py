@@ -26,7 +26,7 @@ class Finder:
         self.used: set[tuple[str, tuple[int, int] | None]] = set()
 
     def with_rename(self, entries: Mapping[str, str]) -> Finder:
-        """One that renames further."""
+        """Return one that renames further."""
         return Finder(self.specs, {**self.rename, **entries}, self.convert)
 
     def spec_of(self, tensor: PaddleTensor) -> TensorSpec | None:
@@ -52,7 +52,7 @@ class Finder:
         return source, self._claim(spec, tensor) or _misfit(spec, tensor)
 
     def unknown_converts(self, tensors: Sequence[PaddleTensor]) -> list[Problem]:
-        """Problems of names in `convert` that are no tensor of Paddle's."""
+        """Return problems of names in `convert` that are no tensor of Paddle's."""
         known = [name for tensor in tensors for name in (tensor.name, *tensor.aliases)]
         return [
             Problem(name, f"convert names {name}, which Paddle lacks{hint(nearest(name, known))}")

@@ -73,7 +73,7 @@ def display_names(weight_map: WeightMap) -> dict[str, str]:
 def to_torch_layout(
     gradients: Mapping[str, np.ndarray], weight_map: WeightMap, specs: Sequence[TensorSpec]
 ) -> dict[str, np.ndarray]:
-    """Gradients by Paddle name under torch's names and in its layout, as far as it has them."""
+    """Return gradients by Paddle name under torch's names and in its layout, where it has them."""
     whole = {spec.first_name: spec for spec in specs if not spec.rows}
     names = display_names(weight_map)
     converted = {}

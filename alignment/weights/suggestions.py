@@ -39,7 +39,7 @@ class Known:
 
     @property
     def ending(self) -> str:
-        """Its name in its layer."""
+        """Return its name in its layer."""
         return self.name.rpartition(".")[2]
 
 
@@ -77,7 +77,7 @@ _Path = tuple[str, ...]  # a layer's path; "#" stands for a number
 
 
 def rename_entries(ours: Sequence[Known], theirs: Sequence[Known]) -> dict[str, str]:
-    """Regexes that turn Paddle's layer paths into torch's, in the order in which they apply.
+    """Return regexes that turn Paddle's layer paths into torch's, in the order in which they apply.
 
     Args:
         ours: Paddle's tensors without counterpart.
@@ -96,7 +96,7 @@ def rename_entries(ours: Sequence[Known], theirs: Sequence[Known]) -> dict[str, 
 
 
 def _entries(ours: Sequence[Known], theirs: Sequence[Known]) -> dict[str, str]:
-    """Those that are certain at first sight, the most specific first."""
+    """Return those that are certain at first sight, the most specific first."""
     pairs = _layer_pairs(_by_skeleton(ours), _by_skeleton(theirs))
     # A layer may be numbered otherwise: those that are left are looked at one by one.
     rest = [
@@ -111,7 +111,7 @@ def _entries(ours: Sequence[Known], theirs: Sequence[Known]) -> dict[str, str]:
 
 
 def renamed(name: str, rename: Mapping[str, str]) -> str:
-    """`name` after all regexes, one after the other."""
+    """Return `name` after all regexes, one after the other."""
     for pattern, replacement in rename.items():
         name = re.sub(pattern, replacement, name)
     return name
@@ -127,7 +127,7 @@ def shown_entries(entries: Mapping[str, str]) -> str:
 
 
 def _layers(tensors: Iterable[Known]) -> list[tuple[str, Hashable]]:
-    """(path, signature) of each layer; equal signatures may be the same layer."""
+    """Return (path, signature) of each layer; equal signatures may be the same layer."""
     layers = defaultdict(set)
     for tensor in tensors:
         layers[tensor.path].add((tensor.ending, tensor.kind, tensor.shape))
@@ -150,7 +150,7 @@ def _skeleton(path: str) -> _Path:
 def _layer_pairs(
     ours: Mapping[_Path, Hashable], theirs: Mapping[_Path, Hashable]
 ) -> dict[_Path, _Path]:
-    """Paths with the same signature; of several with the same, those whose names agree best."""
+    """Return paths of equal signature; of several that have it, those whose names agree best."""
     pairs = {}
     for path, signature in ours.items():
         best = _only_best(path, [other for other in theirs if theirs[other] == signature])
@@ -183,7 +183,7 @@ def _agreeing(a: _Path, b: _Path) -> list[str]:
 
 
 def _shortest(pairs: Mapping[_Path, _Path]) -> dict[_Path, _Path]:
-    """Without the parts that agree at the end, wherever all pairs say the same of what is left."""
+    """Return pairs without parts that agree at the end, where all agree on what is left."""
     cut = {}
     for a, b in pairs.items():
         same = len(_agreeing(a[::-1], b[::-1]))

@@ -129,7 +129,7 @@ class WeightMap:
         return "; ".join(map(str, self.problems)) or "there are no tensors to compare"
 
     def to_paddle(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Torch's weights, or their gradients, under Paddle's names and in Paddle's layout.
+        """Return torch's weights, or their gradients, under Paddle's names and in Paddle's layout.
 
         Args:
             arrays: Arrays by torch name, the first one where several share a tensor. A Paddle

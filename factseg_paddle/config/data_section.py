@@ -172,5 +172,5 @@ class Data(Section):
 
     @property
     def normalization(self) -> Normalization:
-        """Mean, standard deviation and order of channels, for training and evaluation alike."""
+        """Return mean, standard deviation and order of channels, in training and evaluation."""
         return next(t for t in self.transforms if isinstance(t, Normalize)).function

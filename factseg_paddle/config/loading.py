@@ -139,7 +139,7 @@ def _checked(layers: Sequence[Layer], main: str) -> Config:
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Sections are merged key by key, anything else is replaced."""
+    """Merge sections key by key, and replace anything else."""
     merged = dict(below)
     for key, value in above.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)

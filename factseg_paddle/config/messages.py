@@ -43,7 +43,7 @@ class Layer:
 
 
 def describe(error: ValidationError, main: str, layers: Sequence[Layer]) -> str:
-    """All problems, each with the file or option that it comes from and its key.
+    """Return all problems, each with the file or option that it comes from and its key.
 
     Args:
         error: what the schema found.
@@ -124,7 +124,7 @@ def _dotted(location: Location) -> str:
 
 
 def _without_names(location: Location) -> list[str | int]:
-    """Without the name of the transform, which pydantic puts after its number."""
+    """Return the place without the name of the transform, which pydantic puts after its number."""
     return [
         part
         for place, part in enumerate(location)
@@ -144,7 +144,7 @@ def _section_at(location: Sequence[str | int]) -> type[Section]:
 
 
 def _sections() -> Iterator[tuple[str, type[Section]]]:
-    """All sections with the words that name them."""
+    """Return all sections with the words that name them."""
     yield "the top of the file", Config
     pending = [("", Config)]
     while pending:

@@ -28,7 +28,7 @@ class Section(BaseModel):
     )
 
     def changed(self, *keys: str) -> list[str]:
-        """Those of the keys whose value is not the default."""
+        """Return those of the keys whose value is not the default."""
         fields = type(self).model_fields
         return [
             key
@@ -158,7 +158,7 @@ TRANSFORMS: dict[str, type[Section]] = {
 
 
 def sample_side(patch_size: int, transforms: Sequence[Transform]) -> int:
-    """Side of the square samples that transforms make of patches.
+    """Return side of the square samples that transforms make of patches.
 
     Args:
         patch_size: side of the largest patches; images that are smaller give smaller ones.

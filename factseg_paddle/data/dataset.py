@@ -131,7 +131,7 @@ class PatchSampler:
 
     @property
     def batches_per_epoch(self) -> int:
-        """Whole batches of all processes in an epoch."""
+        """Return whole batches of all processes in an epoch."""
         return self._length // (self.batch_size * self._ranks)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:

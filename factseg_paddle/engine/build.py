@@ -113,7 +113,7 @@ def build_optimizer(
 
 
 def _parameters(model: nn.Layer, settings: Optimizer) -> list:
-    """All that learn, in two groups where the heads have a rate of their own."""
+    """Return all that learn, in two groups where the heads have a rate of their own."""
     # BatchNorm's running statistics count among Paddle's parameters.
     learning = [p for p in model.parameters() if not p.stop_gradient]
     factor = settings.head_lr_factor

@@ -101,7 +101,7 @@ def load_weights(model: nn.Layer, path: str | Path) -> LoadReport:
 
 
 def set_weights(model: nn.Layer, file: Path, arrays: Mapping[str, np.ndarray]) -> LoadReport:
-    """`load_weights` of what `read_weights` gave.
+    """Set what `read_weights` gave, as `load_weights` does.
 
     Raises:
         CheckpointError: a name or shape does not fit; nothing is loaded.
@@ -235,7 +235,7 @@ def _dtype(tensor: paddle.Tensor) -> str:
 
 
 def _floats(array: np.ndarray) -> np.ndarray:
-    """Float32 in the place of bfloat16, which comes as the upper half of its bits."""
+    """Return float32 in the place of bfloat16, which comes as the upper half of its bits."""
     if array.dtype == np.uint16:
         return (array.astype(np.uint32) << 16).view(np.float32)
     return array

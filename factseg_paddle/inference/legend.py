@@ -30,7 +30,7 @@ def share_text(part: int, whole: int) -> str:
 
 
 def picture_width(names: Sequence[str], image_width: int) -> int:
-    """Columns of a picture with a legend: the image's, or more where it is narrower than a name."""
+    """Return columns of a picture with a legend: the image's, or more for the longest name."""
     return max(image_width, _item_width(names, _letters(image_width)))
 
 
@@ -64,7 +64,7 @@ def legend(entries: Sequence[Entry], names: Sequence[str], image_width: int) -> 
 
 
 def _letters(image_width: int) -> int:
-    """Letters grow with the picture, which is looked at as a whole."""
+    """Scale letters with the picture, which is looked at as a whole."""
     return int(np.clip(image_width // 50, _SMALLEST, _LARGEST))
 
 

@@ -80,7 +80,7 @@ def error_picture(
 
 @contextmanager
 def _picture(path: Path, names: tuple[str, ...], width: int) -> Iterator[tuple[Callable, Callable]]:
-    """Functions that add rows of an image, and the legend's entries below."""
+    """Return functions that add rows of an image, and the legend's entries below."""
     full = picture_width(names, width)
     with png_strips(path, full) as write:
 

@@ -29,7 +29,7 @@ class Taps(NamedTuple):
 
 
 def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
-    """Rows and columns of an image after scaling, at least 1 each."""
+    """Return rows and columns of an image after scaling, at least 1 each."""
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 

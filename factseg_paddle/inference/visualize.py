@@ -58,7 +58,7 @@ class Classes:
 
 
 def distinct_colors(count: int) -> np.ndarray:
-    """Colours for `count` classes, [count, 3] uint8: black, then bright ones far apart."""
+    """Return colours for `count` classes, [count, 3] uint8: black, then bright ones far apart."""
     colors = [(0, 0, 0), *_DISTINCT]
     for index in range(len(colors), count):
         hue = index * 137.508 % 360  # the golden angle; then paler and darker turns of it

@@ -97,7 +97,7 @@ class InverseFrequencyCrossEntropyLoss(nn.Layer):
 
 
 def pixel_cross_entropy(logits: paddle.Tensor, targets: paddle.Tensor) -> paddle.Tensor:
-    """Cross-entropy of every pixel, exact at any finite logit.
+    """Return cross-entropy of every pixel, exact at any finite logit.
 
     Not `F.cross_entropy`: on CPU, Paddle 3.3.1 clips x - max(x) at -64 in it and in
     `log_softmax`, so that no loss is above 64; and its class axis is the last by default.

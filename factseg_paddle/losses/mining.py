@@ -53,7 +53,7 @@ class Sampler:
 
 
 def som(losses: paddle.Tensor, ratio: float) -> paddle.Tensor:
-    """Small object mining: the mean of the largest losses.
+    """Mine small objects: return the mean of the largest losses.
 
     Takes the top k = max(1, int(ratio * number of all pixels)), drops those that are 0, and
     divides their sum by their count + 1e-6.
@@ -73,7 +73,7 @@ def som(losses: paddle.Tensor, ratio: float) -> paddle.Tensor:
 def ohem(
     losses: paddle.Tensor, valid: paddle.Tensor, *, thresh: float = 0.7, min_kept: int = 100_000
 ) -> paddle.Tensor:
-    """Online hard example mining: the mean over the pixels whose true class is improbable.
+    """Mine hard examples online: return the mean over the pixels whose true class is improbable.
 
     Of the valid pixels of the whole batch, in order of the probability p of their true class, the
     one at index min(min_kept * N, number of valid - 1) sets p_k; kept is p < max(p_k, thresh).
@@ -99,7 +99,7 @@ def ohem(
 
 
 def valid_mean(losses: paddle.Tensor, valid: paddle.Tensor) -> paddle.Tensor:
-    """Mean of the losses [N, H, W] over the valid pixels; 0 where there are none."""
+    """Return mean of the losses [N, H, W] over the valid pixels; 0 where there are none."""
     kept = valid.astype(losses.dtype)
     return (losses * kept).sum() / kept.sum().clip(min=1.0)
 

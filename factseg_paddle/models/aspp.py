@@ -84,5 +84,5 @@ class MergedASPP(nn.Layer):
 
 
 def rate_branches(in_channels: int, rates: Sequence[int]) -> list[nn.Sequential]:
-    """3x3 convolutions to 256 channels with BatchNorm and ReLU, one for each dilation rate."""
+    """Build 3x3 convolutions to 256 channels with BatchNorm and ReLU, one for each rate."""
     return [conv_bn_relu(in_channels, CHANNELS, 3, dilation=rate) for rate in rates]

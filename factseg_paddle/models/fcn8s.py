@@ -217,7 +217,7 @@ def _normed_stage(stage: dict[str, tuple[int, int]]) -> nn.Sequential:
 
 
 def _fully_connected(in_channels: int, kernel_size: int) -> nn.Conv2D:
-    """One of VGG's fully connected layers as a convolution."""
+    """Build one of VGG's fully connected layers as a convolution."""
     return conv(
         in_channels,
         4096,
@@ -235,7 +235,7 @@ def _zero_score(in_channels: int, num_classes: int) -> nn.Conv2D:
 
 
 def _bilinear_upscore(num_classes: int, factor: int) -> nn.Conv2DTranspose:
-    """To factor * (size + 1) pixels, interpolated bilinearly at first."""
+    """Build an upsampling to factor * (size + 1) pixels, interpolated bilinearly at first."""
     kernel_size = 2 * factor
     start = bilinear(num_classes, kernel_size)
     return deconv(num_classes, num_classes, kernel_size, stride=factor, weight_init=start)
@@ -244,7 +244,7 @@ def _bilinear_upscore(num_classes: int, factor: int) -> nn.Conv2DTranspose:
 def _upscore(
     num_classes: int, factor: int, weight_init: Initializer | None = None
 ) -> nn.Conv2DTranspose:
-    """To factor * size pixels, as MindSpore's padding "same" does, and Paddle's does not."""
+    """Build an upsampling to factor * size pixels, as MindSpore's padding "same" does."""
     return deconv(
         num_classes,
         num_classes,

@@ -24,12 +24,12 @@ def kaiming_normal(fan: int) -> Initializer:
 
 
 def kaiming_uniform(fan_in: int, *, a: float) -> Initializer:
-    """Uniform in +-sqrt(6 / ((1 + a^2) fan_in)), as torch.nn.init.kaiming_uniform_."""
+    """Give uniform values in +-sqrt(6 / ((1 + a^2) fan_in)), as torch.nn.init.kaiming_uniform_."""
     return initializer.KaimingUniform(fan_in=fan_in, negative_slope=a, nonlinearity="leaky_relu")
 
 
 def xavier_uniform() -> Initializer:
-    """Uniform in +-sqrt(6 / (fan_in + fan_out)), as torch.nn.init.xavier_uniform_."""
+    """Give uniform values in +-sqrt(6 / (fan_in + fan_out)), as torch.nn.init.xavier_uniform_."""
     return initializer.XavierUniform()
 
 
@@ -39,7 +39,7 @@ def normal(std: float) -> Initializer:
 
 
 def bilinear(channels: int, kernel_size: int) -> Initializer:
-    """Bilinear interpolation, each channel's own, for a transposed convolution.
+    """Give bilinear interpolation, each channel's own, for a transposed convolution.
 
     Paddle's own `initializer.Bilinear` would mix the channels: it fills every pair of them.
 
@@ -54,7 +54,7 @@ def bilinear(channels: int, kernel_size: int) -> Initializer:
 
 
 def constant(value: float) -> Initializer:
-    """One value throughout."""
+    """Give one value throughout."""
     return initializer.Constant(value)
 
 

@@ -79,7 +79,7 @@ def deconv(
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2D:
-    """BatchNorm with epsilon 1e-5, whose statistics move by a tenth.
+    """Build a BatchNorm with epsilon 1e-5, whose statistics move by a tenth.
 
     In training mode it warns of one image whose map is 1x1.
     """
@@ -99,7 +99,7 @@ def linear(in_features: int, out_features: int) -> nn.Linear:
 
 
 def dropout2d(p: float) -> nn.Dropout2D:
-    """Dropout of whole channels, what is kept divided by 1 - p."""
+    """Build a dropout of whole channels, what is kept divided by 1 - p."""
     return nn.Dropout2D(p)
 
 
@@ -113,7 +113,7 @@ def conv_bn_relu(
     bias: bool = False,
     weight_init: Initializer | None = None,
 ) -> nn.Sequential:
-    """Convolution (0), BatchNorm (1) and ReLU (2)."""
+    """Build a convolution (0), BatchNorm (1) and ReLU (2)."""
     return nn.Sequential(
         conv(
             in_channels,
@@ -130,14 +130,14 @@ def conv_bn_relu(
 
 
 def named(**layers: nn.Layer) -> nn.Sequential:
-    """Layers one after another under the names of the arguments."""
+    """Build layers one after another under the names of the arguments."""
     return nn.Sequential(*layers.items())
 
 
 def named_conv_bn_relu(
     in_channels: int, out_channels: int, kernel_size: int, *, dilation: int = 1
 ) -> nn.Sequential:
-    """As `conv_bn_relu`, with the names conv, bn and relu in place of 0, 1 and 2."""
+    """Build `conv_bn_relu` with the names conv, bn and relu in place of 0, 1 and 2."""
     layers = conv_bn_relu(in_channels, out_channels, kernel_size, dilation=dilation)
     return named(**dict(zip(("conv", "bn", "relu"), layers, strict=True)))
 
@@ -150,7 +150,7 @@ def init_kaiming_normal_(network: nn.Layer) -> None:
 
 
 def resize(x: paddle.Tensor, size: Sequence[int], *, align_corners: bool) -> paddle.Tensor:
-    """Bilinear interpolation of [N, C, H, W] to `size` (height, width)."""
+    """Interpolate [N, C, H, W] bilinearly to `size` (height, width)."""
     if not align_corners and 1 in size:
         # To one row or column, Paddle gives the first one, PyTorch the middle. Of thrice as many,
         # each second of three lies where PyTorch's does.
@@ -160,7 +160,7 @@ def resize(x: paddle.Tensor, size: Sequence[int], *, align_corners: bool) -> pad
 
 
 def upsample(x: paddle.Tensor, factor: int, *, align_corners: bool) -> paddle.Tensor:
-    """Bilinear interpolation of [N, C, H, W] to [N, C, factor * H, factor * W]."""
+    """Interpolate [N, C, H, W] bilinearly to [N, C, factor * H, factor * W]."""
     size = [factor * side for side in x.shape[2:]]
     return resize(x, size, align_corners=align_corners)
 
@@ -176,7 +176,7 @@ def pool_with_indices(x: paddle.Tensor, *, ceil_mode: bool) -> tuple[paddle.Tens
 
 
 def unpool(x: paddle.Tensor, indices: paddle.Tensor, size: Sequence[int]) -> paddle.Tensor:
-    """Each value of x back at its index in maps of `size` (height, width), and 0 elsewhere."""
+    """Put each value of x back at its index in maps of `size` (height, width), and 0 elsewhere."""
     return F.max_unpool2d(x, indices, 2, output_size=list(size))
 
 

@@ -104,7 +104,7 @@ def _kind(optimizer: paddle.optimizer.Optimizer) -> str:
 
 
 def _parameters(optimizer: paddle.optimizer.Optimizer) -> Iterator[tuple[Any, dict | None]]:
-    """Each parameter and its group; None where the optimizer was given no groups."""
+    """Return each parameter and its group; None where the optimizer was given no groups."""
     for item in optimizer._param_groups:
         if isinstance(item, dict):
             yield from ((parameter, item) for parameter in item["params"])
@@ -113,7 +113,7 @@ def _parameters(optimizer: paddle.optimizer.Optimizer) -> Iterator[tuple[Any, di
 
 
 def _names(model: paddle.nn.Layer, optimizer: paddle.optimizer.Optimizer) -> dict[str, str]:
-    """Structured names by automatic names; the first one where several share a parameter."""
+    """Return structured names by automatic names; the first one where several share a parameter."""
     names = {parameter.name: name for name, parameter in model.named_parameters()}
     strange = [p.name for p, _ in _parameters(optimizer) if p.name not in names]
     require(not strange, f"the optimizer has parameters that the model lacks: {strange}")
@@ -219,7 +219,7 @@ def _described(array: np.ndarray) -> str:
 def _powers_of(
     optimizer: paddle.optimizer.Optimizer, parameter: Any, group: dict | None
 ) -> Iterator[tuple[Any, float]]:
-    """Adam's tensors [1] of powers for one parameter, each with its beta."""
+    """Return Adam's tensors [1] of powers for one parameter, each with its beta."""
     owner = optimizer._master_weights.get(parameter.name, parameter).name
     for entry, attribute in _BETA_POWERS.items():
         of_entry = optimizer._accumulators.get(_key(optimizer, entry), {})
@@ -245,7 +245,7 @@ def _own_step(
 
 @functools.lru_cache(maxsize=16)
 def _beta_powers(beta: float, steps: int, dtype: str) -> np.ndarray:
-    """Beta's power after 0, 1, … `steps` steps as Paddle multiplies it, [n] of the given dtype.
+    """Return beta's power after 0, 1, … `steps` steps as Paddle multiplies it, [n] of that dtype.
 
     Before the first step it is beta itself, and each step multiplies once and rounds: so does this,
     to the same bits. The end is the last power that differs from the one before: 0, or a number so

@@ -16,7 +16,7 @@ from factseg_proof.faults.fault import Plant
 
 
 def in_loss(loss: Callable[..., paddle.Tensor]) -> Plant:
-    """Another loss: function of class logits, binary logits and labels."""
+    """Plant another loss: function of class logits, binary logits and labels."""
     return lambda pair, _seed: replace(pair, paddle_loss=lambda out, labels: loss(*out, labels))
 
 
@@ -36,7 +36,7 @@ def _probabilities(
 
 
 def losses(joint: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-    """Negative log of the joint probability, [N, H, W]; 0 where ignored."""
+    """Return negative log of the joint probability, [N, H, W]; 0 where ignored."""
     valid = labels != 255
     targets = paddle.where(valid, labels, paddle.zeros_like(labels))
     of_pixels = F.nll_loss(paddle.log(joint), targets, reduction="none")
@@ -44,7 +44,7 @@ def losses(joint: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
 
 
 def mined(of_pixels: paddle.Tensor, *, k: int | None = None, largest: bool = True) -> paddle.Tensor:
-    """SOM: the mean of the k largest losses that are not 0."""
+    """Mine as SOM does: return the mean of the k largest losses that are not 0."""
     k = k or int(0.1 * of_pixels.size)
     top, _ = paddle.topk(of_pixels.flatten(), k, largest=largest)
     kept = (top > 0).astype(top.dtype)
@@ -57,13 +57,13 @@ def of_joint(**options: Any) -> Callable[..., paddle.Tensor]:
 
 
 def share_of_valid(f: paddle.Tensor, b: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-    """SOM whose k counts valid pixels only."""
+    """Mine as SOM with a k that counts valid pixels only."""
     k = int(0.1 * int((labels != 255).sum()))
     return mined(losses(_probabilities(f, b), labels), k=k)
 
 
 def easiest(f: paddle.Tensor, b: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-    """SOM of the smallest losses."""
+    """Mine the smallest losses as SOM does the largest."""
     return mined(losses(_probabilities(f, b), labels), largest=False)
 
 

@@ -77,12 +77,12 @@ class Outcomes:
 
     @property
     def faults(self) -> list[Outcome]:
-        """Those that must be found."""
+        """Return those that must be found."""
         return [o for o in self.outcomes if o.kind != "equivalent"]
 
     @property
     def equivalent(self) -> list[Outcome]:
-        """Those that must raise no alarm."""
+        """Return those that must raise no alarm."""
         return [o for o in self.outcomes if o.kind == "equivalent"]
 
     def __str__(self) -> str:

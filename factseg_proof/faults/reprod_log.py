@@ -17,7 +17,7 @@ USUAL = {"forward": 1e-5, "loss": 1e-5, "backward": 1e-4}
 def judge_by_reprod_log(
     folder: Path, steps: Sequence[str], place: str, thresholds: Mapping[str, float]
 ) -> str:
-    """reprod_log's verdict on STEP_torch.npy and STEP_paddle.npy.
+    """Return reprod_log's verdict on STEP_torch.npy and STEP_paddle.npy.
 
     Every step is given to it, in order; a file that is missing, or that it raises on, counts as
     flagged.

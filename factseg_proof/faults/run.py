@@ -63,7 +63,7 @@ def run_faults(
 
 
 def _reference(pair: Pair, folder: Path, *, train: bool) -> Reference:
-    """Torch's side, run once for all faults."""
+    """Run torch's side once for all faults."""
     steps = [step for step in pair.steps() if step != "train" or train]
     reference = run_torch(pair, steps, out=folder)
     if reference.training is None:
@@ -73,7 +73,7 @@ def _reference(pair: Pair, folder: Path, *, train: bool) -> Reference:
 
 
 def _compared(pair: Pair, steps: Sequence[str], reference: Reference, folder: Path) -> Report:
-    """As `align` does, with reprod_log's files in the folder and no page drawn."""
+    """Compare as `align` does, with reprod_log's files in the folder and no page drawn."""
     with random_states_kept():
         comparison = PaddleComparison(
             pair,

@@ -20,7 +20,7 @@ RIGHT_CLIP = nn.ClipGradByGlobalNorm(recipe.CLIP)
 
 
 def in_training(change: Callable[[FactSeg], None] | None = None, **options: Any) -> Plant:
-    """Another optimizer than the recipe's, or a fault in the network that shows in training."""
+    """Plant another optimizer than the recipe's, or a fault that shows in training."""
 
     def planted(pair: Pair, seed: int) -> Pair:
         if change:

@@ -76,7 +76,7 @@ def _paddle_model(name: str):
 
 
 def _let_auxiliary_heads_run(network, _inputs) -> None:  # noqa: ANN001
-    """They run in training mode, by the network's own flag; its layers stay in evaluation mode.
+    """Let them run in training mode, by the network's own flag; its layers stay in evaluation mode.
 
     So a fault in them is placed as any other, and BatchNorm's running statistics are still read.
     """

@@ -21,7 +21,7 @@ def make_pair(
     form: str = "logits",
     backbone: str = "resnet50",
 ) -> Pair:
-    """FactSeg with seeded weights on sample scenes, or on a crop of a real image.
+    """Make FactSeg with seeded weights on sample scenes, or on a crop of a real image.
 
     Args:
         seed: of the weights, of the scenes and of what the checks draw.

@@ -78,7 +78,7 @@ def _of_both(
 
 
 def _from_files(image_file: Path | None, mask_file: Path | None) -> tuple[Decode, Decode] | None:
-    """Functions (reader) -> pixels of the files that are there already."""
+    """Return functions (reader) -> pixels of the files that are there already."""
     if image_file is None or mask_file is None:
         return None
     return (lambda read: read(image_file)), (lambda read: read(mask_file))

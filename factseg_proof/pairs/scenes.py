@@ -18,7 +18,7 @@ Scene = tuple[np.ndarray, np.ndarray]
 
 
 def read_scenes(seed: int, image: Path | None, mask: Path | None, crop_size: int) -> list[Scene]:
-    """Images [H, W, 3] uint8 with labels [H, W] uint8.
+    """Read images [H, W, 3] uint8 with labels [H, W] uint8.
 
     Args:
         seed: of the painted scenes.
@@ -42,7 +42,7 @@ def read_scenes(seed: int, image: Path | None, mask: Path | None, crop_size: int
 
 
 def as_batch(scenes: list[Scene]) -> tuple[np.ndarray, np.ndarray]:
-    """Normalised images [N, 3, H, W] float32 and labels [N, H, W] int64."""
+    """Return normalised images [N, 3, H, W] float32 and labels [N, H, W] int64."""
     pixels = np.stack([to_chw(normalize(pixels)) for pixels, _ in scenes])
     labels = np.stack([labels for _, labels in scenes]).astype(np.int64)
     return pixels, labels

@@ -99,7 +99,7 @@ def set_step(loss: nn.Module, step: int) -> None:
 
 
 def _focal_weights(losses: torch.Tensor, gamma: float, *, normalize: bool) -> torch.Tensor:
-    """(1 - p)^gamma of losses -log p [N, H, W]; normalised, they leave the losses' sum as it is."""
+    """Return (1 - p)^gamma of losses -log p [N, H, W]; normalised, they keep the losses' sum."""
     weights = (-torch.expm1(-losses)) ** gamma
     if normalize:
         # Held off 0, which it is where every loss is 0: the original has 0 / 0 there.

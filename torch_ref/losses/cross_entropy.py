@@ -98,7 +98,7 @@ class InverseFrequencyCrossEntropyLoss(nn.Module):
 
 
 def pixel_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of every pixel, exact at any finite logit.
+    """Return cross-entropy of every pixel, exact at any finite logit.
 
     Args:
         logits: [N, C, H, W] float.

@@ -29,7 +29,7 @@ class FactSegOutput(NamedTuple):
 
     @property
     def logits(self) -> torch.Tensor:
-        """Logits [N, num_classes, H, W] whose softmax is the joint probability."""
+        """Return logits [N, num_classes, H, W] whose softmax is the joint probability."""
         foreground = self.class_logits[:, 1:] + self.binary_logits
         return torch.cat([self.class_logits[:, :1], foreground], dim=1)
 

@@ -194,7 +194,7 @@ def _normed_stage(stage: dict[str, tuple[int, int]]) -> nn.Sequential:
 
 
 def _fully_connected(in_channels: int, kernel_size: int) -> nn.Conv2d:
-    """One of VGG's fully connected layers as a convolution."""
+    """Build one of VGG's fully connected layers as a convolution."""
     return conv(
         in_channels,
         4096,
@@ -212,7 +212,7 @@ def _zero_score(in_channels: int, num_classes: int) -> nn.Conv2d:
 
 
 def _bilinear_upscore(num_classes: int, factor: int) -> nn.ConvTranspose2d:
-    """To factor * (size + 1) pixels, interpolated bilinearly at first."""
+    """Build an upsampling to factor * (size + 1) pixels, interpolated bilinearly at first."""
     kernel_size = 2 * factor
     start = bilinear(num_classes, kernel_size)
     return deconv(num_classes, num_classes, kernel_size, stride=factor, weight_init=start)
@@ -221,7 +221,7 @@ def _bilinear_upscore(num_classes: int, factor: int) -> nn.ConvTranspose2d:
 def _upscore(
     num_classes: int, factor: int, weight_init: Initializer | None = None
 ) -> nn.ConvTranspose2d:
-    """To factor * size pixels, as MindSpore's padding "same" does, and Paddle's does not."""
+    """Build an upsampling to factor * size pixels, as MindSpore's padding "same" does."""
     return deconv(
         num_classes,
         num_classes,

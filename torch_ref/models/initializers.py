@@ -12,12 +12,12 @@ Initializer = Callable[[torch.Tensor], object]
 
 
 def xavier_uniform() -> Initializer:
-    """Uniform in +-sqrt(6 / (fan_in + fan_out))."""
+    """Give uniform values in +-sqrt(6 / (fan_in + fan_out))."""
     return nn.init.xavier_uniform_
 
 
 def kaiming_uniform(fan_in: int, *, a: float) -> Initializer:
-    """Uniform in +-sqrt(6 / ((1 + a^2) fan_in))."""
+    """Give uniform values in +-sqrt(6 / ((1 + a^2) fan_in))."""
     bound = math.sqrt(6 / ((1 + a**2) * fan_in))
     return lambda tensor: nn.init.uniform_(tensor, -bound, bound)
 
@@ -38,7 +38,7 @@ def normal(std: float) -> Initializer:
 
 
 def bilinear(channels: int, kernel_size: int) -> Initializer:
-    """Bilinear interpolation, each channel's own, for a transposed convolution.
+    """Give bilinear interpolation, each channel's own, for a transposed convolution.
 
     Args:
         channels: in and out.
@@ -51,5 +51,5 @@ def bilinear(channels: int, kernel_size: int) -> Initializer:
 
 
 def constant(value: float) -> Initializer:
-    """One value throughout."""
+    """Give one value throughout."""
     return lambda tensor: nn.init.constant_(tensor, value)

@@ -68,7 +68,7 @@ def deconv(
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
-    """BatchNorm with epsilon 1e-5, whose statistics move by a tenth."""
+    """Build a BatchNorm with epsilon 1e-5, whose statistics move by a tenth."""
     return nn.BatchNorm2d(channels, momentum=0.1, eps=1e-5)
 
 
@@ -78,7 +78,7 @@ def linear(in_features: int, out_features: int) -> nn.Linear:
 
 
 def dropout2d(p: float) -> nn.Dropout2d:
-    """Dropout of whole channels, what is kept divided by 1 - p."""
+    """Build a dropout of whole channels, what is kept divided by 1 - p."""
     return nn.Dropout2d(p)
 
 
@@ -92,7 +92,7 @@ def conv_bn_relu(
     bias: bool = False,
     weight_init: Initializer | None = None,
 ) -> nn.Sequential:
-    """Convolution (0), BatchNorm (1) and ReLU (2)."""
+    """Build a convolution (0), BatchNorm (1) and ReLU (2)."""
     return nn.Sequential(
         conv(
             in_channels,
@@ -109,14 +109,14 @@ def conv_bn_relu(
 
 
 def named(**layers: nn.Module) -> nn.Sequential:
-    """Layers one after another under the names of the arguments."""
+    """Build layers one after another under the names of the arguments."""
     return nn.Sequential(OrderedDict(layers))
 
 
 def named_conv_bn_relu(
     in_channels: int, out_channels: int, kernel_size: int, *, dilation: int = 1
 ) -> nn.Sequential:
-    """As `conv_bn_relu`, with the names conv, bn and relu in place of 0, 1 and 2."""
+    """Build `conv_bn_relu` with the names conv, bn and relu in place of 0, 1 and 2."""
     layers = conv_bn_relu(in_channels, out_channels, kernel_size, dilation=dilation)
     return named(**dict(zip(("conv", "bn", "relu"), layers, strict=True)))
 
@@ -129,12 +129,12 @@ def init_kaiming_normal_(network: nn.Module) -> None:
 
 
 def resize(x: torch.Tensor, size: Sequence[int], *, align_corners: bool) -> torch.Tensor:
-    """Bilinear interpolation of [N, C, H, W] to `size` (height, width)."""
+    """Interpolate [N, C, H, W] bilinearly to `size` (height, width)."""
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=align_corners)
 
 
 def upsample(x: torch.Tensor, factor: int, *, align_corners: bool) -> torch.Tensor:
-    """Bilinear interpolation of [N, C, H, W] to [N, C, factor * H, factor * W]."""
+    """Interpolate [N, C, H, W] bilinearly to [N, C, factor * H, factor * W]."""
     size = [factor * side for side in x.shape[2:]]
     return resize(x, size, align_corners=align_corners)
 
@@ -150,7 +150,7 @@ def pool_with_indices(x: torch.Tensor, *, ceil_mode: bool) -> tuple[torch.Tensor
 
 
 def unpool(x: torch.Tensor, indices: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Each value of x back at its index in maps of `size` (height, width), and 0 elsewhere."""
+    """Put each value of x back at its index in maps of `size` (height, width), and 0 elsewhere."""
     return F.max_unpool2d(x, indices, 2, output_size=list(size))
 
 

@@ -251,7 +251,7 @@ def _two_convs(in_channels: int, mid_channels: int, out_channels: int) -> list[n
 
 
 def _padded_to(x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-    """Zeros around x, where an odd side lost a pixel on the way down."""
+    """Pad x with zeros where an odd side lost a pixel on the way down."""
     height, width = (a - b for a, b in zip(skip.shape[2:], x.shape[2:], strict=True))
     return F.pad(x, [width // 2, width - width // 2, height // 2, height - height // 2])
 

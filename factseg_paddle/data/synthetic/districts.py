@@ -27,22 +27,22 @@ class Block:
 
     @property
     def width(self) -> float:
-        """Extent along x in pixels."""
+        """Return extent along x in pixels."""
         return self.right - self.left
 
     @property
     def height(self) -> float:
-        """Extent along y in pixels."""
+        """Return extent along y in pixels."""
         return self.bottom - self.top
 
     @property
     def centre(self) -> Point:
-        """Middle of the block."""
+        """Return middle of the block."""
         return ((self.left + self.right) / 2, (self.top + self.bottom) / 2)
 
     @property
     def along(self) -> float:
-        """Direction of the longer side in radians."""
+        """Return direction of the longer side in radians."""
         return _ALONG_X if self.width >= self.height else _ALONG_Y
 
     def corners(self, inset: float = 0.0) -> np.ndarray:

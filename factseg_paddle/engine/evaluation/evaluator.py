@@ -30,13 +30,13 @@ class Pairs(Protocol):
         """Return the image's name."""
 
     def size(self, index: int) -> tuple[int, int]:
-        """Rows and columns."""
+        """Return rows and columns."""
 
     def read_image(self, index: int, window: Window | None = None) -> np.ndarray:
-        """[h, w, 3] uint8."""
+        """Return the image, [h, w, 3] uint8."""
 
     def read_labels(self, index: int, window: Window | None = None) -> np.ndarray:
-        """[h, w] integers."""
+        """Return the labels, [h, w] integers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ class EvaluationResult:
 
     @property
     def metrics(self) -> Metrics:
-        """Over all images."""
+        """Return the metrics over all images."""
         return self.confusion.compute(self.class_names)
 
     def __bool__(self) -> bool:

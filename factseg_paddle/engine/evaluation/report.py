@@ -26,7 +26,7 @@ _STRIP = 512
 
 
 def metrics_json(evaluated: EvaluationResult, about: Mapping[str, Any]) -> dict[str, Any]:
-    """All results as plain JSON values; what is undefined is null.
+    """Return all results as plain JSON values; what is undefined is null.
 
     Args:
         evaluated: the results.

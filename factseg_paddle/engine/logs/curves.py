@@ -75,7 +75,7 @@ class Run:
 
 
 def gather_runs(logs: Sequence[RunLog], labels: Sequence[str] | None = None) -> list[Run]:
-    """One run a label: logs with the same one, a training and an evaluation log, are joined.
+    """Gather one run a label: logs with the same one, a training and an evaluation log, are joined.
 
     Args:
         logs: at least one.
@@ -149,7 +149,7 @@ def save_curves(figure: Figure, path: str | Path) -> None:
 
 
 def smoothed(values: np.ndarray, window: int) -> np.ndarray:
-    """Mean over a window around each value; it is smaller at the ends, and NaN does not count.
+    """Return the mean over a window around each value, smaller at the ends; NaN does not count.
 
     Args:
         values: [N] float64.

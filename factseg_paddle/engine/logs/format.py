@@ -285,7 +285,7 @@ def _digits(value: float) -> str:
 
 
 def _centred(text: str, width: int) -> str:
-    """Centred as PrettyTable does: an odd space goes right of odd texts, left of even ones."""
+    """Centre as PrettyTable does: an odd space goes right of odd texts, left of even ones."""
     space = width - len(text)
     left = space // 2 + (space % 2 and not len(text) % 2)
     return " " * left + text + " " * (space - left)

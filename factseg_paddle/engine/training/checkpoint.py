@@ -301,7 +301,7 @@ def _write_state(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _hash_of_state(content: Mapping[str, Any]) -> str:
-    """SHA-256 of all but the hashes, whatever the order of the keys."""
+    """Return SHA-256 of all but the hashes, whatever the order of the keys."""
     rest = {key: value for key, value in content.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 

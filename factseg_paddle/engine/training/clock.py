@@ -36,15 +36,15 @@ class Clock:
 
     @property
     def batch_cost(self) -> float:
-        """Seconds of an iteration."""
+        """Return seconds of an iteration."""
         return self._whole / self._count
 
     @property
     def reader_cost(self) -> float:
-        """Seconds of an iteration that were spent waiting for its batch."""
+        """Return seconds of an iteration that were spent waiting for its batch."""
         return self._reading / self._count
 
     @property
     def samples_per_second(self) -> float:
-        """Over all processes."""
+        """Return the samples per second over all processes."""
         return self._samples / self.batch_cost

@@ -86,7 +86,7 @@ def usable_level(level: str | None) -> tuple[str | None, str]:
 
 
 def build_scaler(settings: Amp, level: str | None) -> paddle.amp.GradScaler:
-    """Dynamic loss scaling; without a level it is off and passes everything through."""
+    """Build the dynamic loss scaling; without a level it is off and passes everything through."""
     return paddle.amp.GradScaler(
         enable=level is not None,
         init_loss_scaling=settings.init_loss_scaling,

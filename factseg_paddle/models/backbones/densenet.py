@@ -129,7 +129,7 @@ class _Transition(nn.Layer):
 
 
 def densenet121(*, output_stride: int = 32, last_norm: bool = True) -> DenseNet:
-    """DenseNet-121; options as in `DenseNet`."""
+    """Build DenseNet-121; options as in `DenseNet`."""
     return DenseNet((6, 12, 24, 16), output_stride=output_stride, last_norm=last_norm)
 
 

@@ -235,27 +235,27 @@ class ResNetEncoder(nn.Layer):
 
 
 def resnet18(**options: Any) -> ResNet:
-    """ResNet-18; options as in `ResNet`."""
+    """Build ResNet-18; options as in `ResNet`."""
     return ResNet(BasicBlock, (2, 2, 2, 2), **options)
 
 
 def resnet34(**options: Any) -> ResNet:
-    """ResNet-34; options as in `ResNet`."""
+    """Build ResNet-34; options as in `ResNet`."""
     return ResNet(BasicBlock, (3, 4, 6, 3), **options)
 
 
 def resnet50(**options: Any) -> ResNet:
-    """ResNet-50; options as in `ResNet`."""
+    """Build ResNet-50; options as in `ResNet`."""
     return ResNet(Bottleneck, (3, 4, 6, 3), **options)
 
 
 def resnet101(**options: Any) -> ResNet:
-    """ResNet-101; options as in `ResNet`."""
+    """Build ResNet-101; options as in `ResNet`."""
     return ResNet(Bottleneck, (3, 4, 23, 3), **options)
 
 
 def resnet152(**options: Any) -> ResNet:
-    """ResNet-152; options as in `ResNet`."""
+    """Build ResNet-152; options as in `ResNet`."""
     return ResNet(Bottleneck, (3, 8, 36, 3), **options)
 
 
