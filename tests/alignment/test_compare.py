@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -223,6 +224,8 @@ def test_a_bar_grows_with_the_error():
 FINITE = st.floats(-1e6, 1e6)
 
 
+@example(pair=(np.array(5e-324), np.array(0.0)), allowed=1.0)
+@example(pair=(np.array(5e-324), np.array(1.0)), allowed=2.0)
 @settings(max_examples=60, deadline=None)
 @given(
     pair=hnp.array_shapes(min_dims=0, max_dims=3, max_side=4).flatmap(
@@ -242,12 +245,14 @@ def test_verdict_agrees_with_a_computation_in_plain_python(pair, allowed):
     result = judged(reference, ours, allowed=allowed)
     if max(differences) == 0:
         assert (result.status, result.error) == ("passed", 0.0)
-    elif largest > 1e-200:
-        expected = max(differences) / largest
-        assert result.error == pytest.approx(expected, rel=1e-12)
-        assert bool(result) == (result.error <= allowed)
-    else:
+        return
+    # Exact, since the quotient of a difference and the smallest numbers overflows.
+    expected = Fraction(max(differences)) / Fraction(largest) if largest else None
+    if expected is None or expected > 1e300:
         assert not result
+    else:
+        assert result.error == pytest.approx(float(expected), rel=1e-12)
+        assert bool(result) == (result.error <= allowed)
 
 
 @settings(max_examples=40, deadline=None)
