@@ -309,12 +309,13 @@ class LayerJudge:
     def _behind(self, call: str, reference: np.ndarray | None, array: np.ndarray | None) -> str:
         """Return the first layer that an output goes to, or the one whose gradient is missing."""
         goes_to = {}
+        boundaries = self._dataflow.boundaries(self._layers)
         for other in self._layers:
             for key in self._dataflow.keys_of_call(other, Kind.INPUT):
-                if call in self._dataflow.sources(key, self._layers):
+                if call in self._dataflow.sources(key, boundaries):
                     goes_to[other] = self._reference.values.get(key._replace(kind=Kind.GRAD_INPUT))
         for key in self._keys_of_kind(Kind.MODEL_OUTPUT):
-            if call in self._dataflow.sources(key, self._layers):
+            if call in self._dataflow.sources(key, boundaries):
                 gradient = self._reference.values.get(key._replace(kind=Kind.MODEL_GRAD_OUTPUT))
                 goes_to.setdefault(key.label, gradient)
         if reference is not None and array is not None and array.shape == reference.shape:

@@ -112,6 +112,8 @@ class _InPlaceOf(PyLayer):
 class PaddleLayerwiseRun(LayerwiseRun):
     """A layerwise run of Paddle; see `LayerwiseRun`."""
 
+    ops = PADDLE
+
     def watch(self, model: Any, rename: Mapping[str, str], on_begin: Any, on_end: Any) -> CallWatch:
         """Return a watch over the model's calls."""
         return watch_paddle(model, rename, on_begin, on_end)

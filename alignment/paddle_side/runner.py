@@ -178,9 +178,7 @@ class PaddleSide:
         with self._running(dtype), paddle.set_grad_enabled(True):
             model = self._copy_of_model(dtype)
             _let_recurrent_layers_go_back(model)
-            run = PaddleLayerwiseRun(
-                reference, layers, observe, ops=PADDLE, dtype=dtype, backward=backward
-            )
+            run = PaddleLayerwiseRun(reference, layers, observe, dtype=dtype, backward=backward)
             run.run(model, self.pair.inputs, self.pair.rename)
             return run.mismatched_calls
 

@@ -37,11 +37,12 @@ class Dataflow:
                 keys += [ValueKey(kind, name) for name in self.outputs[call]]
         return keys
 
-    def sources(self, key: ValueKey, layers: Iterable[str]) -> list[str]:
-        """Return the calls among `layers`, and the model's inputs, that a value was made of."""
-        boundaries = {
-            output: call for call in layers for output in self.keys_of_call(call, Kind.OUTPUT)
-        }
+    def boundaries(self, layers: Iterable[str]) -> dict[ValueKey, str]:
+        """Return {output: its call} of the calls in `layers`, for `sources`."""
+        return {output: call for call in layers for output in self.keys_of_call(call, Kind.OUTPUT)}
+
+    def sources(self, key: ValueKey, boundaries: Mapping[ValueKey, str]) -> list[str]:
+        """Return the calls of `boundaries`, and the model's inputs, that a value was made of."""
         sources: dict[str, None] = {}
         seen, waiting = set(), list(self.origins.get(key, ()))
         while waiting:
@@ -60,5 +61,5 @@ class Dataflow:
     def last_source(self, key: ValueKey, layers: Sequence[str]) -> str:
         """Return the last of `layers` that a value was made of, or the model's input."""
         order = {call: position for position, call in enumerate(layers)}
-        sources = self.sources(key, layers)
+        sources = self.sources(key, self.boundaries(layers))
         return max(sources, key=lambda source: order.get(source, -1), default=model_input(0).label)

@@ -101,14 +101,16 @@ class LayerwiseRun(ABC):
         reference: what the layers are given and should give.
         layers: {call here: the reference's call}, of the layers to stop at.
         observe: called with every value.
-        ops: of the framework.
         dtype: dtype of the model.
         backward: whether to go back as well.
 
     Attributes:
+        ops: of the framework.
         mismatched_calls: calls that were given another number of tensors than the reference's;
             they count as code between layers.
     """
+
+    ops: TensorOps
 
     def __init__(
         self,
@@ -116,11 +118,10 @@ class LayerwiseRun(ABC):
         layers: Mapping[str, str],
         observe: Observe,
         *,
-        ops: TensorOps,
         dtype: str,
         backward: bool,
     ) -> None:
-        self.reference, self.observe, self.ops = reference, observe, ops
+        self.reference, self.observe = reference, observe
         self.dtype, self.backward = dtype, backward
         self.mismatched_calls: list[str] = []
         self._layers = layers

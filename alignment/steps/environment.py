@@ -13,7 +13,7 @@ import numpy as np
 
 
 def environment_of(framework: str) -> dict[str, str]:
-    """Return versions of Python, the system and a framework ("torch" or "paddle")."""
+    """Return versions of Python, the system, a framework ("torch" or "paddle") and numpy."""
     names = {"torch": ("torch",), "paddle": ("paddlepaddle", "paddlepaddle-gpu", "paddleseg")}
     environment = {"python": platform.python_version(), "platform": platform.platform()}
     for name in (*names[framework], "numpy", "reprod_log"):

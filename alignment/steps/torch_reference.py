@@ -48,7 +48,8 @@ def run_torch(
     """
     progress, log = freeing_memory(progress), ReprodLog(out)
     side = _torch_side(pair, device)
-    received = side.received()
+    # First, since a state that can't be read ends it here and not after minutes of runs.
+    specs, weights, received = side.specs(), side.weights(), side.received()
     log.write("data", "torch", received)
     model = _model_reference(side, steps, log, progress) if runs_models(steps) else None
     training = None
@@ -57,8 +58,8 @@ def run_torch(
     return Reference(
         pair.name,
         pair.mode,
-        specs=side.specs(),
-        weights=side.weights(),
+        specs=specs,
+        weights=weights,
         received=received,
         model=model,
         training=training,

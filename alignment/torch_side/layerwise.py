@@ -65,13 +65,14 @@ class TorchLayerwiseRun(LayerwiseRun):
         backward: whether to go back as well.
     """
 
+    ops = TORCH
+
     def __init__(self, reference: LayerwiseReference, *, device: str, backward: bool) -> None:
         innermost = reference.dataflow.tree.finest(reference.dataflow.inputs)
         super().__init__(
             reference,
             {call: call for call in innermost},
             self._measure,
-            ops=TORCH,
             dtype="float32",
             backward=backward,
         )
